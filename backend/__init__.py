@@ -1,0 +1,1 @@
+"""The API and the CPU workers: the only side with a database and with storage keys."""

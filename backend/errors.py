@@ -1,0 +1,283 @@
+"""Every error that the backend raises on purpose.
+
+FanfareError
+├── RequestRefused ............ the client's doing: 4xx
+│   ├── InvalidRequest 422     NotFound 404      Conflict 409      IdempotencyConflict 422
+│   ├── IdempotencyInFlight 409  Unauthorized 401  Forbidden 403
+│   └── PayloadTooLarge 413    UnsupportedMediaType 415
+├── ServiceUnavailable 503 .... DatabaseUnavailable  BrokerUnavailable
+├── LLMError .................. LLMUnavailable  LLMTimeout  LLMRateLimited  LLMUnauthorized  LLMQuotaExceeded
+│                               LLMRefused  LLMBadAnswer
+├── StorageError .............. StorageUnavailable  ObjectNotFound  ObjectTooLarge  InvalidKey
+├── NotifyError ............... DeliveryFailed  TargetGone  TargetRefused
+└── ImageUnreadable ........... bytes that are not an image we take
+
+The docstring is the message, unless a better one is given. `code` is stable and listed in docs/errors.md.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """What is wrong with one part of a request."""
+
+    pointer: str  # JSON pointer as a URI fragment: #/count
+    detail: str
+
+
+class FanfareError(Exception):
+    """Something went wrong."""
+
+    code = "internal"
+    title = "Internal error"
+    status = 500
+    retryable = False
+    retry_after_s: int | None = None
+
+    def __init__(self, detail: str | None = None, *, errors: tuple[FieldError, ...] = ()) -> None:
+        self.detail = detail or (type(self).__doc__ or "").strip().splitlines()[0]
+        self.errors = errors
+        super().__init__(self.detail)
+
+
+# -- the client's doing -------------------------------------------------------------------------------
+
+
+class RequestRefused(FanfareError):
+    """The request can't be taken as it is."""
+
+    code = "request_refused"
+    title = "Request refused"
+    status = 400
+
+
+class InvalidRequest(RequestRefused):
+    """A part of the request is not valid."""
+
+    code = "invalid_request"
+    title = "Invalid request"
+    status = 422
+
+
+class NotFound(RequestRefused):
+    """There is no such thing, or it isn't yours."""
+
+    code = "not_found"
+    title = "Not found"
+    status = 404
+
+
+class Conflict(RequestRefused):
+    """The thing is not in a state in which this can be done."""
+
+    code = "conflict"
+    title = "Conflict"
+    status = 409
+
+
+class IdempotencyConflict(RequestRefused):
+    """This idempotency key was used with another request."""
+
+    code = "idempotency_key_reused"
+    title = "Idempotency key reused"
+    status = 422
+
+
+class IdempotencyInFlight(RequestRefused):
+    """A request with this idempotency key is being handled right now."""
+
+    code = "idempotency_key_in_flight"
+    title = "Idempotency key in flight"
+    status = 409
+    retry_after_s = 1
+
+
+class Unauthorized(RequestRefused):
+    """An API key is needed, and none, or none that is known, was given."""
+
+    code = "unauthorized"
+    title = "Unauthorized"
+    status = 401
+
+
+class Forbidden(RequestRefused):
+    """This is not allowed."""
+
+    code = "forbidden"
+    title = "Forbidden"
+    status = 403
+
+
+class PayloadTooLarge(RequestRefused):
+    """The body is larger than what is taken."""
+
+    code = "payload_too_large"
+    title = "Payload too large"
+    status = 413
+
+
+class UnsupportedMediaType(RequestRefused):
+    """The body has a content type that is not taken here."""
+
+    code = "unsupported_media_type"
+    title = "Unsupported media type"
+    status = 415
+
+
+# -- a service that is away ---------------------------------------------------------------------------
+
+
+class ServiceUnavailable(FanfareError):
+    """A service that is needed for this is away. Try again shortly."""
+
+    code = "service_unavailable"
+    title = "Service unavailable"
+    status = 503
+    retryable = True
+    retry_after_s = 5
+
+
+class DatabaseUnavailable(ServiceUnavailable):
+    """The database can't be reached. Try again shortly."""
+
+    code = "database_unavailable"
+
+
+class BrokerUnavailable(ServiceUnavailable):
+    """The broker can't be reached. Try again shortly."""
+
+    code = "broker_unavailable"
+
+
+# -- language models ----------------------------------------------------------------------------------
+
+
+class LLMError(FanfareError):
+    """The language model could not write the prompts."""
+
+    code = "llm_failed"
+    title = "Language model failed"
+
+
+class LLMUnavailable(LLMError):
+    """The language model can't be reached."""
+
+    code = "llm_unavailable"
+    retryable = True
+
+
+class LLMTimeout(LLMError):
+    """The language model did not answer in time."""
+
+    code = "llm_timeout"
+    retryable = True
+
+
+class LLMRateLimited(LLMError):
+    """The language model asks us to slow down."""
+
+    code = "llm_rate_limited"
+    retryable = True
+
+
+class LLMUnauthorized(LLMError):
+    """The language model refused the key that the server is configured with."""
+
+    code = "llm_unauthorized"
+
+
+class LLMQuotaExceeded(LLMError):
+    """The account with the language model has no quota left."""
+
+    code = "llm_quota_exceeded"
+
+
+class LLMRefused(LLMError):
+    """The language model declined to write prompts for this message."""
+
+    code = "llm_refused"
+
+
+class LLMBadAnswer(LLMError):
+    """The language model's answer did not hold the prompts that were asked for."""
+
+    code = "llm_bad_answer"
+    retryable = True
+
+
+# -- storage ------------------------------------------------------------------------------------------
+
+
+class StorageError(FanfareError):
+    """The object store failed."""
+
+    code = "storage_failed"
+    title = "Storage failed"
+
+
+class StorageUnavailable(StorageError):
+    """The object store can't be reached or doesn't work. Try again shortly."""
+
+    code = "storage_unavailable"
+    status = 503
+    retryable = True
+    retry_after_s = 5
+
+
+class ObjectNotFound(StorageError):
+    """There is no such object."""
+
+    code = "object_not_found"
+    status = 404
+
+
+class ObjectTooLarge(StorageError):
+    """The object is larger than what is taken."""
+
+    code = "object_too_large"
+    status = 413
+
+
+class InvalidKey(StorageError):
+    """This is not the name of an object."""
+
+    code = "invalid_key"
+    status = 404
+
+
+# -- notifications ------------------------------------------------------------------------------------
+
+
+class NotifyError(FanfareError):
+    """A notification was not delivered."""
+
+    code = "notify_failed"
+
+
+class DeliveryFailed(NotifyError):
+    """The receiver could not be reached or did not accept the notification."""
+
+    code = "delivery_failed"
+    retryable = True
+
+
+class TargetGone(NotifyError):
+    """The receiver answered 410 Gone: it wants no more."""
+
+    code = "target_gone"
+
+
+class TargetRefused(NotifyError):
+    """This address may not be called."""
+
+    code = "target_refused"
+
+
+# -- images -------------------------------------------------------------------------------------------
+
+
+class ImageUnreadable(FanfareError):
+    """These bytes are not an image that is taken."""
+
+    code = "image_unreadable"

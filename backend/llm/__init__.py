@@ -1,0 +1,1 @@
+"""Language models: they turn one message into N image prompts."""

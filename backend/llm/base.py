@@ -1,0 +1,37 @@
+"""The LLM port: one verb."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+MAX_PROMPT_CHARACTERS = 2000
+
+
+@dataclass(frozen=True)
+class PromptRequest:
+    """What is asked of a language model."""
+
+    message: str  # the user's words: data, never instructions
+    count: int  # how many prompts, 1 to 100
+    seed: int | None = None
+    width: int | None = None  # pixels; lets the model compose for the format
+    height: int | None = None
+    options: dict[str, str] = field(default_factory=dict)
+
+
+class LLM(Protocol):
+    """Writes image prompts."""
+
+    name: str
+
+    def write_prompts(self, request: PromptRequest) -> list[str]:
+        """Exactly `request.count` prompts: distinct, non-empty, at most MAX_PROMPT_CHARACTERS each.
+
+        Raises a subclass of `LLMError` (backend.errors) with a stable code where that can't be had;
+        `retryable` on it says whether asking again makes sense. Returns or raises within the
+        deadline that the adapter was built with, whatever the server does.
+        """
+        ...
+
+    def check(self) -> None:
+        """Returns if a request could be answered now, else raises an `LLMError` that says what to mend."""
+        ...

@@ -1,0 +1,149 @@
+"""Settings of the backend, read once per process from the environment (prefix FANFARE_) and `.env`.
+
+Every default runs with no key, no GPU and no cloud. `.env.example` and docs/configuration.md list them all.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def default_home() -> Path:
+    """Where the embedded default keeps its database, files and broker."""
+    return Path.home() / ".fanfare"
+
+
+def _usual(name: str, *usual: str) -> AliasChoices:
+    """FANFARE_<name>, or else the names that users know from elsewhere."""
+    return AliasChoices(f"FANFARE_{name}", *usual)
+
+
+class Settings(BaseSettings):
+    """One attribute per setting; the environment's names are FANFARE_<NAME>."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FANFARE_", env_file=".env", extra="ignore", env_ignore_empty=True, populate_by_name=True
+    )
+
+    home: Path = Field(default_factory=default_home)
+
+    # services; empty: the embedded default under `home`
+    database_url: str = ""
+    broker_url: str = ""
+    result_url: str = ""  # empty: the broker's URL, when that is Redis
+    storage_url: str = ""  # file:///folder, s3://bucket/prefix
+
+    # the API
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(default=8000, ge=0, le=65535)
+    public_url: str = ""  # where clients reach the API; empty: http://<api_host>:<api_port>
+    node_url: str = ""  # where nodes reach the API; empty: public_url
+    api_anonymous: bool = False  # serve without a key beyond loopback (behind something else that guards it)
+    cors_origins: Annotated[list[str], NoDecode] = []
+    max_body_bytes: int = Field(default=256 * 1024, ge=1024)
+    secret_key: SecretStr = SecretStr(
+        ""
+    )  # signs file URLs and derives webhook secrets; empty: kept in `home`
+    download_url_ttl_s: int = Field(default=3600, ge=60, le=7 * 86400)
+    upload_url_ttl_s: int = Field(default=24 * 3600, ge=60, le=7 * 86400)
+    max_upload_bytes: int = Field(default=64 * 1024 * 1024, ge=1024 * 1024)
+
+    # language model
+    llm: Literal["", "template", "openai"] = ""  # empty: openai where a key or a URL is set, else template
+    llm_url: str = Field(default="", validation_alias=_usual("LLM_URL", "OPENAI_BASE_URL"))
+    llm_api_key: SecretStr = Field(
+        default=SecretStr(""), validation_alias=_usual("LLM_API_KEY", "OPENAI_API_KEY")
+    )
+    llm_model: str = Field(default="gpt-4o-mini", validation_alias=_usual("LLM_MODEL", "OPENAI_MODEL"))
+    llm_timeout_s: float = Field(default=60, gt=0, le=600)  # for one attempt, whatever the server does
+    llm_attempts: int = Field(default=3, ge=1, le=10)
+
+    # S3, where storage_url is s3://
+    s3_endpoint_url: str = Field(
+        default="", validation_alias=_usual("S3_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    )
+    s3_public_endpoint_url: str = ""  # where clients reach it; empty: s3_endpoint_url
+    s3_node_endpoint_url: str = ""  # where nodes reach it; empty: s3_endpoint_url
+    s3_region: str = Field(
+        default="us-east-1", validation_alias=_usual("S3_REGION", "AWS_REGION", "AWS_DEFAULT_REGION")
+    )
+    s3_access_key_id: str = Field(
+        default="", validation_alias=_usual("S3_ACCESS_KEY_ID", "AWS_ACCESS_KEY_ID")
+    )
+    s3_secret_access_key: SecretStr = Field(
+        default=SecretStr(""), validation_alias=_usual("S3_SECRET_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY")
+    )
+    s3_session_token: SecretStr = Field(
+        default=SecretStr(""), validation_alias=_usual("S3_SESSION_TOKEN", "AWS_SESSION_TOKEN")
+    )
+
+    # Supabase: understood already, used by adapters to come
+    supabase_url: str = Field(default="", validation_alias=_usual("SUPABASE_URL", "SUPABASE_URL"))
+    supabase_service_role_key: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias=_usual("SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_SERVICE_ROLE_KEY"),
+    )
+
+    # images
+    default_model: str = "sketch"
+    models: Annotated[list[str], NoDecode] = ["sketch"]  # known even before a node has announced them
+    max_count: int = Field(default=100, ge=1, le=100)
+    thumbnail_format: Literal["webp", "avif"] = "webp"
+    max_image_pixels: int = Field(default=50_000_000, ge=1_000_000)
+
+    # deadlines, in seconds
+    job_deadline_s: int = Field(default=24 * 3600, ge=10)
+    sweep_interval_s: float = Field(default=5, ge=0.5, le=300)
+    redispatch_after_s: float = Field(default=30, ge=1)  # accepted, never begun: sent again
+
+    # webhooks
+    webhook_allow_private: bool = False  # development: loopback and private addresses may be called
+    webhook_allow_http: bool = False
+    webhook_timeout_s: float = Field(default=15, gt=0, le=60)
+
+    worker_concurrency: int = Field(default=2, ge=1)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("cors_origins", "models", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _name_the_driver(cls, value: str) -> str:
+        """Accepts the usual postgres:// and postgresql:// and means psycopg 3."""
+        for usual in ("postgresql://", "postgres://"):
+            if value.startswith(usual):
+                return "postgresql+psycopg://" + value.removeprefix(usual)
+        return value
+
+    @model_validator(mode="after")
+    def _fill_in(self) -> "Settings":
+        self.home = self.home.expanduser().absolute()
+        if not self.database_url:
+            self.database_url = f"sqlite:///{self.home / 'fanfare.db'}"
+        if not self.storage_url:
+            self.storage_url = (self.home / "files").as_uri()
+        if not self.result_url and self.broker_url.startswith(("redis", "unix", "sentinel")):
+            self.result_url = self.broker_url
+        if not self.public_url:
+            host = f"[{self.api_host}]" if ":" in self.api_host else self.api_host
+            host = "127.0.0.1" if self.api_host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
+            self.public_url = f"http://{host}:{self.api_port}"
+        self.public_url = self.public_url.rstrip("/")
+        self.node_url = (self.node_url or self.public_url).rstrip("/")
+        if not self.llm:
+            self.llm = "openai" if self.llm_url or self.llm_api_key.get_secret_value() else "template"
+        return self
+
+
+@cache
+def get_settings() -> Settings:
+    """This process's settings."""
+    return Settings()

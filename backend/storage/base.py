@@ -1,0 +1,64 @@
+"""The storage port: keys in, bytes and signed URLs out."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from contract.messages import SignedUpload
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """What the store knows of one object, without its bytes."""
+
+    key: str
+    bytes: int
+    content_type: str
+    etag: str
+
+
+@dataclass(frozen=True)
+class SignedDownload:
+    """A URL that a browser may GET until it expires."""
+
+    url: str
+    expires_at: datetime  # aware, UTC
+
+
+class Storage(Protocol):
+    """Where objects are kept. Keys are relative paths of [A-Za-z0-9._-] segments.
+
+    Every verb raises `StorageUnavailable` when the store can't be reached or refuses to work, and
+    `InvalidKey` for a key that is not one. Vendor errors never leave the adapter; they are chained.
+    """
+
+    name: str
+
+    def put(self, key: str, data: bytes, content_type: str) -> None:
+        """Stores the object whole or not at all; the same key again replaces it."""
+        ...
+
+    def get(self, key: str, *, max_bytes: int) -> bytes:
+        """The object's bytes. Raises `ObjectNotFound`, or `ObjectTooLarge` beyond `max_bytes`."""
+        ...
+
+    def stat(self, key: str) -> StoredObject:
+        """What the store knows of the object. Raises `ObjectNotFound`."""
+        ...
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Deletes the objects; one that isn't there is no error."""
+        ...
+
+    def download_url(self, key: str, *, expires_in: int) -> SignedDownload:
+        """A URL for clients, good for `expires_in` seconds. The object need not exist yet."""
+        ...
+
+    def upload_url(self, key: str, *, content_type: str, max_bytes: int, expires_in: int) -> SignedUpload:
+        """A URL for nodes: one plain PUT of `content_type`, good for `expires_in` seconds."""
+        ...
+
+    def check(self) -> None:
+        """Returns if the store can be written and read now, else raises `StorageUnavailable`."""
+        ...

@@ -1,0 +1,187 @@
+"""What travels between backend and node: frozen, strict, small. Ids, keys and URLs, never bytes."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+JsonScalar = str | int | float | bool | None
+OutputFormat = Literal["webp", "png", "jpeg"]
+
+CONTENT_TYPES: dict[OutputFormat, str] = {"webp": "image/webp", "png": "image/png", "jpeg": "image/jpeg"}
+
+
+class Message(BaseModel):
+    """Base of all messages: what is not declared is refused, what is received is never changed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_wire(self) -> dict[str, Any]:
+        """JSON-ready form, as it goes through the broker."""
+        return self.model_dump(mode="json")
+
+
+class SignedUpload(Message):
+    """A plain HTTP PUT that the holder may make until it expires; no other key is needed."""
+
+    url: str
+    headers: dict[str, str] = {}  # to be sent exactly as they are: they are part of the signature
+    expires_at: AwareDatetime
+    max_bytes: int = Field(gt=0)
+
+
+class GenerateImage(Message):
+    """One prompt, one image: what a clone of the `generate_image` task carries."""
+
+    job_id: UUID
+    image_id: UUID  # id of the row in image_generations
+    index: int = Field(ge=0)
+    run: int = Field(ge=1, description="Which run of this image: 1, then one more for each retry of the job.")
+
+    model: str
+    prompt: str
+    negative_prompt: str | None = None
+    title: str | None = None  # to be set on the picture, by engines that can set type
+    width: int = Field(gt=0)  # pixels
+    height: int = Field(gt=0)  # pixels
+    steps: int | None = None  # None: the model's own default
+    guidance: float | None = None  # None: the model's own default
+    seed: int = Field(ge=0, lt=2**32)
+
+    output_format: OutputFormat
+    key: str  # where the original will be stored
+    upload: SignedUpload
+    queued_at: AwareDatetime
+    deadline: AwareDatetime
+
+
+class FailureCode(StrEnum):
+    """Why one image was not made. Stable: clients branch on it; docs/errors.md lists it."""
+
+    OUT_OF_MEMORY = "out_of_memory"
+    ENGINE_FAILED = "engine_failed"
+    INVALID_REQUEST = "invalid_request"  # the model can't do what is asked (size, steps, ...)
+    MODEL_NOT_AVAILABLE = "model_not_available"
+    CONTENT_REFUSED = "content_refused"
+    PROVIDER_FAILED = "provider_failed"  # a remote images API failed or answered nonsense
+    PROVIDER_RATE_LIMITED = "provider_rate_limited"
+    PROVIDER_UNAUTHORIZED = "provider_unauthorized"
+    UPLOAD_FAILED = "upload_failed"
+    UPLOAD_EXPIRED = "upload_expired"
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    WORKER_LOST = "worker_lost"
+    CANCELED = "canceled"
+    ORIGINAL_MISSING = "original_missing"  # the node reported an image that the storage doesn't have
+    ORIGINAL_CORRUPT = "original_corrupt"  # the stored bytes are not the image that was reported
+    INTERNAL = "internal"
+
+
+class Timings(Message):
+    """Milliseconds spent on one image."""
+
+    queued_ms: int | None = None
+    generate_ms: int | None = None
+    store_ms: int | None = None
+
+
+class GeneratedImage(Message):
+    """The node's report of an image that it has made and stored."""
+
+    kind: Literal["generated"] = "generated"
+    job_id: UUID
+    image_id: UUID
+    index: int
+    run: int
+    key: str
+    content_type: str
+    bytes: int = Field(gt=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    width: int
+    height: int
+    seed: int
+    model: str
+    node: str
+    attempts: int = Field(ge=1)
+    timings: Timings
+    made_with: dict[str, JsonScalar] = {}  # engine, its version, scheduler, ...: enough to make it again
+
+
+class ImageFailure(Message):
+    """The node's report of an image that it could not make. Data, never an exception: siblings go on."""
+
+    kind: Literal["failure"] = "failure"
+    job_id: UUID
+    image_id: UUID
+    index: int
+    run: int
+    code: FailureCode
+    message: str = Field(max_length=500)  # for the client: no vendor text, no secret, no path
+    retryable: bool
+    node: str | None = None
+    attempts: int = Field(ge=0, default=1)
+
+
+ImageResult = Annotated[GeneratedImage | ImageFailure, Field(discriminator="kind")]
+
+
+class ImageStarted(Message):
+    """The node's word that it has begun with an image."""
+
+    job_id: UUID
+    image_id: UUID
+    index: int
+    run: int
+    node: str
+    attempts: int
+    started_at: AwareDatetime
+
+
+class ModelCard(Message):
+    """What a node can be asked for under one alias."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
+    engine: str
+    description: str = ""
+    tasks: tuple[str, ...] = ("text-to-image",)
+    min_size: int = 64  # pixels, each side
+    max_size: int = 2048
+    size_multiple: int = 8
+    max_steps: int = 150
+    default_width: int = 1024
+    default_height: int = 1024
+    default_steps: int | None = None
+    default_guidance: float | None = None
+    can_set_title: bool = False
+
+
+class Device(Message):
+    """What one node process is pinned to."""
+
+    kind: Literal["cpu", "cuda", "rocm", "mps", "remote"]
+    name: str
+    index: int = 0
+    memory_bytes: int | None = None
+
+
+class NodeAnnouncement(Message):
+    """What a node says of itself every few seconds; who is silent for longer is gone."""
+
+    node: str  # unique among the live ones: name, device and process
+    version: str
+    device: Device
+    models: tuple[ModelCard, ...]
+    loaded: tuple[str, ...] = ()  # aliases that can be served without a cold load
+    state: Literal["starting", "ready", "draining"] = "ready"
+    concurrency: int = 1
+    running: int = 0  # images in hand
+    done: int = 0  # images made since the start
+    failed: int = 0
+    started_at: AwareDatetime
+    seen_at: AwareDatetime
+
+
+def seconds_left(deadline: datetime, now: datetime) -> float:
+    """Seconds until the deadline; negative once it has passed."""
+    return (deadline - now).total_seconds()

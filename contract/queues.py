@@ -1,0 +1,89 @@
+"""Queue names, task names, routes and the Celery settings: both apps load these, and nothing else.
+
+The worker that ends a chord's last header task publishes its callback, so a GPU node must route the
+backend's tasks exactly as the backend does: that is why the routes are part of the contract.
+"""
+
+from typing import Any
+
+GENERATE_PROMPTS = "fanfare.generate_prompts"
+MAP_PROMPTS = "fanfare.map_prompts"
+GENERATE_IMAGE = "fanfare.generate_image"
+SAVE_IMAGES = "fanfare.save_images"
+IMAGE_STARTED = "fanfare.image_started"
+IMAGE_ENDED = "fanfare.image_ended"
+DELIVER_WEBHOOK = "fanfare.deliver_webhook"
+SWEEP = "fanfare.sweep"
+
+LLM_QUEUE = "llm"
+DEFAULT_QUEUE = "default"
+MEDIA_QUEUE = "media"
+NOTIFY_QUEUE = "notify"
+CPU_QUEUES = (DEFAULT_QUEUE, LLM_QUEUE, MEDIA_QUEUE, NOTIFY_QUEUE)
+
+TASK_ROUTES: dict[str, dict[str, str]] = {
+    GENERATE_PROMPTS: {"queue": LLM_QUEUE},
+    MAP_PROMPTS: {"queue": DEFAULT_QUEUE},
+    SAVE_IMAGES: {"queue": MEDIA_QUEUE},
+    IMAGE_STARTED: {"queue": DEFAULT_QUEUE},
+    IMAGE_ENDED: {"queue": DEFAULT_QUEUE},
+    DELIVER_WEBHOOK: {"queue": NOTIFY_QUEUE},
+    SWEEP: {"queue": DEFAULT_QUEUE},
+    # GENERATE_IMAGE has no fixed route: each clone names the queue of its model.
+}
+
+VISIBILITY_TIMEOUT_S = 1800  # must exceed the longest task plus the longest countdown
+RESULT_EXPIRES_S = 3600
+CHORD_EXPIRES_S = 7 * 86400
+
+
+def gpu_queue(model: str) -> str:
+    """The queue of one model; each node consumes those of its own catalog."""
+    return f"gpu.{model}"
+
+
+def celery_settings(broker_url: str, result_url: str) -> dict[str, Any]:
+    """Settings of both Celery apps. Why each is as it is: docs/decisions/0003-celery-settings.md."""
+    return {
+        "broker_url": broker_url,
+        "result_backend": f"contract.results:ResultBackend+{result_url}",
+        "task_routes": TASK_ROUTES,
+        "task_default_queue": DEFAULT_QUEUE,
+        "task_default_exchange_type": "topic",
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "worker_prefetch_multiplier": 1,  # nobody hoards
+        "task_ignore_result": True,  # but for chord headers and the task under the client's id
+        "result_expires": RESULT_EXPIRES_S,
+        "result_chord_expires": CHORD_EXPIRES_S,
+        "result_backend_always_retry": True,
+        "result_backend_max_retries": 60,
+        "broker_transport_options": {
+            "visibility_timeout": VISIBILITY_TIMEOUT_S,
+            "unacked_restore_interval": 10,
+            "unacked_restore_throttle": 1,
+            "socket_timeout": 10,
+            "socket_connect_timeout": 2,
+            "socket_keepalive": True,
+        },
+        "redis_socket_timeout": 10,
+        "redis_socket_connect_timeout": 2,
+        "task_publish_retry_policy": {
+            "max_retries": 1,
+            "interval_start": 0,
+            "interval_step": 0.2,
+            "interval_max": 0.2,
+        },
+        "broker_connection_timeout": 2,
+        "broker_pool_acquire_timeout": 3,
+        "broker_connection_max_retries": None,
+        "broker_connection_retry_on_startup": True,
+        "worker_proc_alive_timeout": 600,
+        "worker_send_task_events": False,
+        "worker_hijack_root_logger": False,
+        "task_serializer": "json",
+        "result_serializer": "json",
+        "accept_content": ["json"],
+        "enable_utc": True,
+        "timezone": "UTC",
+    }

@@ -1,0 +1,160 @@
+"""What is said beside the queue, through the result store (Redis): signs of life, progress, cancel, attempts.
+
+All of it may be lost without harm: the database is the truth. Every key has a time to live but the list
+of known models. Key names are part of the contract: Redis ACLs for nodes are written against them.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import cast
+from uuid import UUID
+
+import redis
+from pydantic import ValidationError
+
+from contract.messages import ModelCard, NodeAnnouncement
+
+NODES = "fanfare:nodes"  # hash: node -> NodeAnnouncement
+MODELS = "fanfare:models"  # hash: alias -> ModelCard, of every node ever seen
+NODE_GONE_AFTER_S = 15
+FLAG_TTL_S = 2 * 86400
+
+
+def _cancel_key(job_id: UUID) -> str:
+    return f"fanfare:cancel:{job_id}"
+
+
+def _progress_key(job_id: UUID) -> str:
+    return f"fanfare:progress:{job_id}"
+
+
+def _attempts_key(image_id: UUID, run: int) -> str:
+    return f"fanfare:attempts:{image_id}:{run}"
+
+
+def _result_key(image_id: UUID, run: int) -> str:
+    return f"fanfare:result:{image_id}:{run}"
+
+
+def connect(result_url: str) -> "redis.Redis":
+    """A client with short timeouts: what it is used for is never worth waiting for."""
+    return cast(
+        "redis.Redis",
+        redis.Redis.from_url(
+            result_url,
+            decode_responses=True,
+            socket_timeout=3,
+            socket_connect_timeout=2,
+            health_check_interval=30,
+        ),
+    )
+
+
+class Signals:
+    """Verbs over the result store. Each raises `redis.RedisError` when the store is away."""
+
+    def __init__(self, client: "redis.Redis") -> None:
+        self._redis = client
+
+    # -- nodes ----------------------------------------------------------------------------------------
+
+    def announce(self, announcement: NodeAnnouncement) -> None:
+        """A node's sign of life; its models become known for good."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hset(NODES, announcement.node, announcement.model_dump_json())
+        for card in announcement.models:
+            pipe.hset(MODELS, card.name, card.model_dump_json())
+        pipe.execute()
+
+    def leave(self, node: str) -> None:
+        """A node's orderly end."""
+        self._redis.hdel(NODES, node)
+
+    def nodes(self) -> list[NodeAnnouncement]:
+        """The live nodes, by name. Those silent for NODE_GONE_AFTER_S are forgotten on the way."""
+        now = datetime.now(UTC)
+        live: list[NodeAnnouncement] = []
+        gone: list[str] = []
+        for name, text in cast("dict[str, str]", self._redis.hgetall(NODES)).items():
+            try:
+                node = NodeAnnouncement.model_validate_json(text)
+            except ValidationError:  # of another version
+                continue
+            if (now - node.seen_at).total_seconds() > NODE_GONE_AFTER_S:
+                gone.append(name)
+            else:
+                live.append(node)
+        if gone:
+            self._redis.hdel(NODES, *gone)
+        return sorted(live, key=lambda node: node.node)
+
+    def models(self) -> dict[str, ModelCard]:
+        """Every model that any node has ever announced, by alias."""
+        cards: dict[str, ModelCard] = {}
+        for alias, text in cast("dict[str, str]", self._redis.hgetall(MODELS)).items():
+            try:
+                cards[alias] = ModelCard.model_validate_json(text)
+            except ValidationError:
+                continue
+        return cards
+
+    # -- jobs -----------------------------------------------------------------------------------------
+
+    def cancel(self, job_id: UUID) -> None:
+        """Tells all nodes that nobody wants this job's images any more."""
+        self._redis.set(_cancel_key(job_id), 1, ex=FLAG_TTL_S)
+
+    def uncancel(self, job_id: UUID) -> None:
+        """Takes `cancel` back: the job is run again."""
+        self._redis.delete(_cancel_key(job_id))
+
+    def canceled(self, job_ids: Iterable[UUID]) -> set[UUID]:
+        """Those of the jobs that were canceled."""
+        ids = list(job_ids)
+        if not ids:
+            return set()
+        flags = cast("list[str | None]", self._redis.mget([_cancel_key(job_id) for job_id in ids]))
+        return {job_id for job_id, flag in zip(ids, flags, strict=True) if flag}
+
+    def report_progress(self, job_id: UUID, index: int, fraction: float) -> None:
+        """This image of the job is `fraction` (0 to 1) done."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hset(_progress_key(job_id), str(index), f"{fraction:.4f}")
+        pipe.expire(_progress_key(job_id), 3600)
+        pipe.execute()
+
+    def progress(self, job_ids: Iterable[UUID]) -> dict[UUID, dict[int, float]]:
+        """How far the images in hand are, by index."""
+        ids = list(job_ids)
+        if not ids:
+            return {}
+        pipe = self._redis.pipeline(transaction=False)
+        for job_id in ids:
+            pipe.hgetall(_progress_key(job_id))
+        answers = cast("list[dict[str, str]]", pipe.execute())
+        return {
+            job_id: {int(index): float(fraction) for index, fraction in answer.items()}
+            for job_id, answer in zip(ids, answers, strict=True)
+        }
+
+    def forget(self, job_id: UUID) -> None:
+        """The job has ended: its progress is of no more interest."""
+        self._redis.delete(_progress_key(job_id))
+
+    # -- images ---------------------------------------------------------------------------------------
+
+    def count_attempt(self, image_id: UUID, run: int) -> int:
+        """Raises the number of times that this run of the image was begun, and returns it (from 1)."""
+        key = _attempts_key(image_id, run)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.incr(key)
+        pipe.expire(key, FLAG_TTL_S)
+        return int(pipe.execute()[0])
+
+    def keep_result(self, image_id: UUID, run: int, result_json: str) -> None:
+        """Keeps the first result of this run of the image, for the case that its message comes twice."""
+        self._redis.set(_result_key(image_id, run), result_json, nx=True, ex=FLAG_TTL_S)
+
+    def kept_result(self, image_id: UUID, run: int) -> str | None:
+        """What `keep_result` kept."""
+        return cast("str | None", self._redis.get(_result_key(image_id, run)))

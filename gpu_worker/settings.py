@@ -1,0 +1,65 @@
+"""Settings of a GPU node, read once per process from the environment (prefix FANFARE_).
+
+A node needs the broker's URL and nothing else; the result store's is the broker's where that is Redis.
+"""
+
+import socket
+from functools import cache
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+EngineName = Literal["sketch", "openai"]
+
+
+class Settings(BaseSettings):
+    """One attribute per setting; the environment's names are FANFARE_<NAME>."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FANFARE_", env_file=".env", extra="ignore", env_ignore_empty=True, populate_by_name=True
+    )
+
+    broker_url: str
+    result_url: str = ""  # empty: the broker's URL, when that is Redis
+
+    node_name: str = Field(default_factory=socket.gethostname)
+    node_engines: Annotated[list[EngineName], NoDecode] = ["sketch"]
+    node_concurrency: int = Field(default=4, ge=1, le=256)  # images in hand: being made, encoded, uploaded
+    node_announce_s: float = Field(default=3, gt=0, le=60)
+    node_attempts: int = Field(default=3, ge=1, le=20)  # per image, over all nodes and restarts
+    batch_window_ms: int = Field(default=20, ge=0, le=1000)
+    upload_timeout_s: float = Field(default=60, gt=0, le=600)
+
+    # the openai engine: any server with the images API
+    images_url: str = Field(
+        default="", validation_alias=AliasChoices("FANFARE_IMAGES_URL", "OPENAI_BASE_URL")
+    )
+    images_api_key: SecretStr = Field(
+        default=SecretStr(""), validation_alias=AliasChoices("FANFARE_IMAGES_API_KEY", "OPENAI_API_KEY")
+    )
+    images_models: Annotated[list[str], NoDecode] = ["gpt-image-1"]
+    images_timeout_s: float = Field(default=180, gt=0, le=1800)
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @field_validator("node_engines", "images_models", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @model_validator(mode="after")
+    def _fill_in(self) -> "Settings":
+        if not self.result_url and self.broker_url.startswith(("redis", "unix", "sentinel")):
+            self.result_url = self.broker_url
+        if not self.result_url:
+            raise ValueError("FANFARE_RESULT_URL is needed: the broker is not Redis")
+        return self
+
+
+@cache
+def get_settings() -> Settings:
+    """This process's settings."""
+    return Settings()  # type: ignore[call-arg]  # broker_url comes from the environment
