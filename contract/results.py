@@ -8,23 +8,25 @@ Seen with Celery 5.7.0 and cured here:
 
 from typing import Any
 
-from celery._state import task_join_will_block
 from celery.backends.redis import RedisBackend
+from celery.result import task_join_will_block  # type: ignore[attr-defined]  # the stubs don't know it
 
 
 class ResultBackend(RedisBackend):
     """Stores results and counts chord parts; nobody waits on it through subscriptions in a worker."""
 
-    def on_task_call(self, producer: Any, task_id: str) -> None:  # noqa: ANN401, ARG002 - Celery's signature
+    def on_task_call(self, producer: Any, task_id: str) -> None:
         """Subscribes to nothing: results are read by whoever asks, when he asks."""
 
-    def add_pending_result(self, result: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def add_pending_result(self, result: Any, *args: Any, **kwargs: Any) -> Any:
         """Inside a task nobody may wait for a result, so none is waited for."""
         if task_join_will_block():
             return result
         return super().add_pending_result(result, *args, **kwargs)
 
-    def on_chord_part_return(self, request: Any, state: str, result: Any, **kwargs: Any) -> None:  # noqa: ANN401
+    def on_chord_part_return(
+        self, request: Any, state: str, result: Any, propagate: bool | None = None, **kwargs: Any
+    ) -> None:
         """Counts one finished part, again and again until the store has taken it."""
         count = super().on_chord_part_return
-        self._ensure_retryable(lambda: count(request, state, result, **kwargs))
+        self._ensure_retryable(count, request, state, result, propagate, **kwargs)  # type: ignore[attr-defined]

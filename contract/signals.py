@@ -38,15 +38,12 @@ def _result_key(image_id: UUID, run: int) -> str:
 
 def connect(result_url: str) -> "redis.Redis":
     """A client with short timeouts: what it is used for is never worth waiting for."""
-    return cast(
-        "redis.Redis",
-        redis.Redis.from_url(
-            result_url,
-            decode_responses=True,
-            socket_timeout=3,
-            socket_connect_timeout=2,
-            health_check_interval=30,
-        ),
+    return redis.Redis.from_url(
+        result_url,
+        decode_responses=True,
+        socket_timeout=3,
+        socket_connect_timeout=2,
+        health_check_interval=30,
     )
 
 

@@ -62,4 +62,4 @@ class Settings(BaseSettings):
 @cache
 def get_settings() -> Settings:
     """This process's settings."""
-    return Settings()  # type: ignore[call-arg]  # broker_url comes from the environment
+    return Settings()  # broker_url comes from the environment
