@@ -1,0 +1,1 @@
+"""Jobs: their tables, and every query and legal change of state."""

@@ -1,0 +1,127 @@
+"""The log of each job: numbered without a gap, and the webhooks that follow from it."""
+
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from backend.jobs.models import Job, JobEvent, Status, WebhookDelivery
+
+ENDINGS: dict[Status, str] = {
+    Status.COMPLETED: "job.completed",
+    Status.PARTIALLY_COMPLETED: "job.partially_completed",
+    Status.FAILED: "job.failed",
+    Status.CANCELED: "job.canceled",
+}
+DEFAULT_WEBHOOK_EVENTS = tuple(ENDINGS.values())
+
+# Standard Webhooks suggests these waits after each failed attempt.
+RETRY_AFTER = (
+    timedelta(seconds=5),
+    timedelta(minutes=5),
+    timedelta(minutes=30),
+    timedelta(hours=2),
+    timedelta(hours=5),
+    timedelta(hours=10),
+)
+LEASE = timedelta(seconds=60)  # a delivery in hand is not begun again for this long
+
+
+def record(session: Session, job: Job, event_type: str, data: dict[str, Any], now: datetime) -> JobEvent:
+    """Appends to the job's log. The job's row must be locked: that is what keeps the numbers in order."""
+    job.last_event += 1
+    job.updated_at = now
+    event = JobEvent(job_id=job.id, seq=job.last_event, type=event_type, data=data, created_at=now)
+    session.add(event)
+    if job.webhook and event_type in job.webhook["events"]:
+        session.add(WebhookDelivery(job_id=job.id, seq=event.seq, attempts=0, due_at=now))
+    return event
+
+
+def since(session: Session, job_id: UUID, seq: int, limit: int = 500) -> list[JobEvent]:
+    """The job's events after number `seq`, oldest first."""
+    query = (
+        sa.select(JobEvent)
+        .where(JobEvent.job_id == job_id, JobEvent.seq > seq)
+        .order_by(JobEvent.seq)
+        .limit(limit)
+    )
+    return list(session.scalars(query))
+
+
+def newest(session: Session, job_ids: list[UUID]) -> dict[UUID, int]:
+    """Number of each job's newest event; a job that is gone is missing."""
+    query = sa.select(Job.id, Job.last_event).where(Job.id.in_(job_ids), Job.deleted_at.is_(None))
+    return {job_id: seq for job_id, seq in session.execute(query)}
+
+
+# -- webhooks -----------------------------------------------------------------------------------------
+
+
+def due_deliveries(session: Session, now: datetime, limit: int = 200) -> list[tuple[UUID, int]]:
+    """Deliveries whose time has come, as (job id, seq)."""
+    query = (
+        sa.select(WebhookDelivery.job_id, WebhookDelivery.seq)
+        .where(WebhookDelivery.due_at <= now)
+        .order_by(WebhookDelivery.due_at)
+        .limit(limit)
+    )
+    return [(job_id, seq) for job_id, seq in session.execute(query)]
+
+
+def pending_deliveries(session: Session, job_id: UUID, now: datetime) -> list[int]:
+    """Numbers of this job's events that are to be delivered now."""
+    query = (
+        sa.select(WebhookDelivery.seq)
+        .where(WebhookDelivery.job_id == job_id, WebhookDelivery.due_at <= now)
+        .order_by(WebhookDelivery.seq)
+    )
+    return list(session.scalars(query))
+
+
+def claim_delivery(
+    session: Session, job_id: UUID, seq: int, now: datetime
+) -> tuple[WebhookDelivery, JobEvent] | None:
+    """Takes a due delivery in hand: for LEASE nobody else does. None: it isn't due."""
+    query = (
+        sa.select(WebhookDelivery)
+        .where(WebhookDelivery.job_id == job_id, WebhookDelivery.seq == seq, WebhookDelivery.due_at <= now)
+        .with_for_update()
+    )
+    delivery = session.scalar(query)
+    if delivery is None:
+        return None
+    delivery.attempts += 1
+    delivery.due_at = now + LEASE
+    return delivery, session.get_one(JobEvent, (job_id, seq))
+
+
+def _delivery(session: Session, job_id: UUID, seq: int) -> WebhookDelivery | None:
+    return session.get(WebhookDelivery, (job_id, seq))
+
+
+def delivered(session: Session, job_id: UUID, seq: int, now: datetime) -> None:
+    """The receiver has it."""
+    if delivery := _delivery(session, job_id, seq):
+        delivery.due_at, delivery.delivered_at, delivery.last_error = None, now, None
+
+
+def abandon_delivery(session: Session, job_id: UUID, seq: int, reason: str) -> None:
+    """It will not be tried again."""
+    if delivery := _delivery(session, job_id, seq):
+        delivery.due_at, delivery.last_error = None, reason
+
+
+def postpone_delivery(
+    session: Session, job_id: UUID, seq: int, reason: str, now: datetime, jitter: float
+) -> datetime | None:
+    """It failed: when it is tried again, or None after the last attempt. `jitter` is 0 to 1."""
+    delivery = _delivery(session, job_id, seq)
+    if delivery is None:
+        return None
+    delivery.last_error = reason
+    waits = RETRY_AFTER[delivery.attempts - 1 : delivery.attempts]
+    delivery.due_at = now + waits[0] * (1 + 0.2 * jitter) if waits else None
+    return delivery.due_at

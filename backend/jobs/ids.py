@@ -1,0 +1,42 @@
+"""Ids and keys, derived from job and index, so that each step may run twice and leave the same result."""
+
+from collections.abc import Sequence
+from uuid import UUID, uuid5
+
+import uuid_utils.compat
+
+from contract.messages import OutputFormat
+
+
+def new_job_id() -> UUID:
+    """A UUIDv7: unique, and in the order of creation."""
+    return uuid_utils.compat.uuid7()
+
+
+def image_id(job_id: UUID, index: int) -> UUID:
+    """Id of the row of one image."""
+    return uuid5(job_id, f"image/{index}")
+
+
+def image_task_id(job_id: UUID, index: int, run: int) -> str:
+    """Id of the Celery task that makes one image in one run of the job."""
+    return str(uuid5(job_id, f"image/{index}/run/{run}"))
+
+
+def original_key(job_id: UUID, index: int, output_format: OutputFormat) -> str:
+    """Key of an original."""
+    return f"jobs/{job_id}/{index:03d}/original.{output_format}"
+
+
+def thumbnail_key(job_id: UUID, index: int, size: int, extension: str) -> str:
+    """Key of the thumbnail whose longest side is `size` pixels."""
+    return f"jobs/{job_id}/{index:03d}/thumbnail-{size}.{extension}"
+
+
+def object_keys(job_id: UUID, indexes: range, output_format: OutputFormat, sizes: Sequence[int]) -> list[str]:
+    """Every key that the job's images can have, also of those that no row knows of (yet)."""
+    keys: list[str] = []
+    for index in indexes:
+        keys.append(original_key(job_id, index, output_format))
+        keys.extend(thumbnail_key(job_id, index, size, ext) for size in sizes for ext in ("webp", "avif"))
+    return keys

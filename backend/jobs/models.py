@@ -1,0 +1,176 @@
+"""The tables. The database is the truth; the broker only carries."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from backend.db import Base, Json, UtcDateTime
+
+
+class Status(StrEnum):
+    """The users' own words, for jobs and for image generations alike."""
+
+    PENDING = "pending"  # accepted, nobody has begun
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    PARTIALLY_COMPLETED = "partially_completed"  # jobs only: some images failed, the good ones are kept
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+ENDED = frozenset({Status.COMPLETED, Status.PARTIALLY_COMPLETED, Status.FAILED, Status.CANCELED})
+
+
+def _status_column() -> Mapped[Status]:
+    return mapped_column(
+        sa.Enum(Status, native_enum=False, length=24, values_callable=lambda words: [w.value for w in words]),
+        default=Status.PENDING,
+    )
+
+
+class Job(Base):
+    """One accepted request."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        sa.Index("ix_jobs_owner_id", "owner", "id"),
+        sa.Index("ix_jobs_status_updated_at", "status", "updated_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)  # UUIDv7: its order is the order of creation
+    owner: Mapped[str] = mapped_column(sa.String(64))
+    pipeline: Mapped[str] = mapped_column(sa.String(64))
+    status: Mapped[Status] = _status_column()
+    input: Mapped[dict[str, Any]] = mapped_column(Json)
+    # `metadata` is taken by SQLAlchemy
+    client_metadata: Mapped[dict[str, Any]] = mapped_column("metadata", Json, default=dict)
+    webhook: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    total: Mapped[int] = mapped_column(default=0)  # images asked for
+    run: Mapped[int] = mapped_column(default=1)  # 1, and one more for each retry
+    last_event: Mapped[int] = mapped_column(default=0)  # seq of the newest of its events
+
+    error_code: Mapped[str | None] = mapped_column(sa.String(64))
+    error_message: Mapped[str | None] = mapped_column(sa.Text)
+    error_retryable: Mapped[bool | None]
+
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    dispatched_at: Mapped[datetime | None] = mapped_column(
+        UtcDateTime
+    )  # None: the broker doesn't have it yet
+    started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    deadline_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    deleted_at: Mapped[datetime | None] = mapped_column(
+        UtcDateTime
+    )  # gone for clients; objects being deleted
+
+    images: Mapped[list["ImageGeneration"]] = relationship(
+        back_populates="job", order_by="ImageGeneration.index", passive_deletes=True
+    )
+
+
+class ImageGeneration(Base):
+    """One prompt, one image, one status."""
+
+    __tablename__ = "image_generations"
+    __table_args__ = (
+        sa.UniqueConstraint("job_id", "index"),
+        sa.Index("ix_image_generations_model_status", "model", "status"),
+    )
+
+    id: Mapped[UUID] = mapped_column(
+        primary_key=True
+    )  # uuid5(job, index): the same however often it is planned
+    job_id: Mapped[UUID] = mapped_column(sa.ForeignKey("jobs.id", ondelete="CASCADE"))
+    index: Mapped[int]
+    status: Mapped[Status] = _status_column()
+    run: Mapped[int] = mapped_column(default=1)  # the job's run in which it was last begun anew
+    prompt: Mapped[str] = mapped_column(sa.Text)
+    model: Mapped[str] = mapped_column(sa.String(64))
+    seed: Mapped[int] = mapped_column(sa.BigInteger)
+    node: Mapped[str | None] = mapped_column(sa.String(128))
+    attempts: Mapped[int] = mapped_column(default=0)
+
+    # the original, once its node has stored it
+    key: Mapped[str | None] = mapped_column(sa.String(512))
+    content_type: Mapped[str | None] = mapped_column(sa.String(64))
+    bytes: Mapped[int | None] = mapped_column(sa.BigInteger)
+    sha256: Mapped[str | None] = mapped_column(sa.String(64))
+    width: Mapped[int | None]
+    height: Mapped[int | None]
+    made_with: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
+    timings: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
+
+    # what save_images adds
+    thumbnails: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list)
+    blurhash: Mapped[str | None] = mapped_column(sa.String(128))
+    color: Mapped[str | None] = mapped_column(sa.String(7))
+
+    error_code: Mapped[str | None] = mapped_column(sa.String(64))
+    error_message: Mapped[str | None] = mapped_column(sa.Text)
+    error_retryable: Mapped[bool | None]
+
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    generated_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+    job: Mapped[Job] = relationship(back_populates="images")
+
+
+class JobEvent(Base):
+    """One thing that happened to a job. Streams, polls and webhooks all read these rows."""
+
+    __tablename__ = "job_events"
+
+    job_id: Mapped[UUID] = mapped_column(sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)  # 1, 2, 3, ... without a gap
+    type: Mapped[str] = mapped_column(sa.String(64))  # job.started, image.generated, ...
+    data: Mapped[dict[str, Any]] = mapped_column(Json)  # what changed, as it was then
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class WebhookDelivery(Base):
+    """One event that one receiver still has to be told, or was told."""
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (sa.Index("ix_webhook_deliveries_due_at", "due_at"),)
+
+    job_id: Mapped[UUID] = mapped_column(sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    attempts: Mapped[int] = mapped_column(default=0)
+    due_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # None: delivered or given up
+    delivered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    last_error: Mapped[str | None] = mapped_column(sa.Text)
+
+
+class IdempotencyKey(Base):
+    """A client's word for one submission; it gets the first answer again."""
+
+    __tablename__ = "idempotency_keys"
+
+    owner: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    key: Mapped[str] = mapped_column(sa.String(255), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(sa.String(64))  # of the request
+    job_id: Mapped[UUID]
+    response: Mapped[dict[str, Any]] = mapped_column(Json)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
+class ApiKey(Base):
+    """An owner of jobs. The key itself is shown once and never stored."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(sa.String(128))
+    prefix: Mapped[str] = mapped_column(sa.String(16), unique=True)  # the key's public part, to find it by
+    hash: Mapped[str] = mapped_column(sa.String(64))  # SHA-256 of the key: it has 256 random bits
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -1,0 +1,139 @@
+"""Every question that is asked about jobs without changing them."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session, selectinload
+
+from backend.jobs.models import ENDED, IdempotencyKey, ImageGeneration, Job, Status
+
+_OPEN = tuple(status for status in Status if status not in ENDED)
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs are listed."""
+
+    status: Status | None = None
+    pipeline: str | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+
+def get(session: Session, job_id: UUID, owner: str | None = None) -> Job | None:
+    """The job with its images; None if there is none, or it is somebody else's."""
+    query = sa.select(Job).where(Job.id == job_id, Job.deleted_at.is_(None)).options(selectinload(Job.images))
+    if owner is not None:
+        query = query.where(Job.owner == owner)
+    return session.scalar(query)
+
+
+def page(
+    session: Session, owner: str, wanted: JobFilter, limit: int, *, before: UUID | None, after: UUID | None
+) -> list[Job]:
+    """At most `limit` jobs, newest first: those older than `before`, or the ones just newer than `after`."""
+    query = sa.select(Job).where(Job.owner == owner, Job.deleted_at.is_(None))
+    if wanted.status:
+        query = query.where(Job.status == wanted.status)
+    if wanted.pipeline:
+        query = query.where(Job.pipeline == wanted.pipeline)
+    if wanted.created_after:
+        query = query.where(Job.created_at > wanted.created_after)
+    if wanted.created_before:
+        query = query.where(Job.created_at < wanted.created_before)
+    if after:
+        newer = query.where(Job.id > after).order_by(Job.id.asc()).limit(limit)
+        return list(session.scalars(newer.options(selectinload(Job.images))))[::-1]
+    if before:
+        query = query.where(Job.id < before)
+    query = query.order_by(Job.id.desc()).limit(limit).options(selectinload(Job.images))
+    return list(session.scalars(query))
+
+
+def idempotency_key(session: Session, owner: str, key: str) -> IdempotencyKey | None:
+    """What is known under this key of this owner."""
+    return session.get(IdempotencyKey, (owner, key))
+
+
+def images_ahead(session: Session, job: Job, model: str) -> int:
+    """How many images for this model, of jobs accepted earlier, are not made yet."""
+    planned = (
+        sa.select(sa.func.count())
+        .select_from(ImageGeneration)
+        .where(
+            ImageGeneration.model == model,
+            ImageGeneration.status.in_(_OPEN),
+            ImageGeneration.generated_at.is_(None),
+            ImageGeneration.job_id < job.id,
+        )
+    )
+    return session.scalar(planned) or 0
+
+
+# -- what the sweep looks for -------------------------------------------------------------------------
+
+
+def undispatched(session: Session, older_than: datetime, limit: int = 500) -> list[UUID]:
+    """Jobs that were accepted and that the broker never got."""
+    query = (
+        sa.select(Job.id)
+        .where(
+            Job.status == Status.PENDING,
+            Job.dispatched_at.is_(None),
+            Job.updated_at < older_than,
+            Job.deleted_at.is_(None),
+        )
+        .order_by(Job.id)
+        .limit(limit)
+    )
+    return list(session.scalars(query))
+
+
+def silent(session: Session, older_than: datetime, limit: int = 500) -> list[UUID]:
+    """Open jobs that the broker got and of which nothing was heard since."""
+    query = (
+        sa.select(Job.id)
+        .where(
+            Job.status.in_(_OPEN),
+            Job.dispatched_at < older_than,
+            Job.updated_at < older_than,
+            Job.deleted_at.is_(None),
+        )
+        .order_by(Job.id)
+        .limit(limit)
+    )
+    return list(session.scalars(query))
+
+
+def overdue(session: Session, now: datetime, limit: int = 500) -> list[UUID]:
+    """Open jobs whose deadline has passed."""
+    query = (
+        sa.select(Job.id)
+        .where(Job.status.in_(_OPEN), Job.deadline_at < now, Job.deleted_at.is_(None))
+        .limit(limit)
+    )
+    return list(session.scalars(query))
+
+
+def to_erase(session: Session, limit: int = 100) -> list[Job]:
+    """Jobs that were deleted by their owners and whose objects may still be there."""
+    return list(session.scalars(sa.select(Job).where(Job.deleted_at.is_not(None)).limit(limit)))
+
+
+def drop_old_idempotency_keys(session: Session, now: datetime, ttl: timedelta) -> None:
+    """Forgets the keys that were used longer ago than `ttl`."""
+    session.execute(sa.delete(IdempotencyKey).where(IdempotencyKey.created_at < now - ttl))
+
+
+def any_image_open(session: Session, job_id: UUID) -> bool:
+    """Whether an image of the job has neither failed nor been stored."""
+    query = sa.select(
+        sa.exists().where(
+            ImageGeneration.job_id == job_id,
+            ImageGeneration.status.in_(_OPEN),
+            ImageGeneration.generated_at.is_(None),
+        )
+    )
+    return bool(session.scalar(query))
