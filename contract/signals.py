@@ -101,10 +101,6 @@ class Signals:
         """Tells all nodes that nobody wants this job's images any more."""
         self._redis.set(_cancel_key(job_id), 1, ex=FLAG_TTL_S)
 
-    def uncancel(self, job_id: UUID) -> None:
-        """Takes `cancel` back: the job is run again."""
-        self._redis.delete(_cancel_key(job_id))
-
     def canceled(self, job_ids: Iterable[UUID]) -> set[UUID]:
         """Those of the jobs that were canceled."""
         ids = list(job_ids)
@@ -147,6 +143,14 @@ class Signals:
         pipe.incr(key)
         pipe.expire(key, FLAG_TTL_S)
         return int(pipe.execute()[0])
+
+    def take_back_attempt(self, image_id: UUID, run: int) -> None:
+        """Undoes `count_attempt` for an image that was handed back before anything was done for it."""
+        key = _attempts_key(image_id, run)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.decr(key)
+        pipe.expire(key, FLAG_TTL_S)
+        pipe.execute()
 
     def keep_result(self, image_id: UUID, run: int, result_json: str) -> None:
         """Keeps the first result of this run of the image, for the case that its message comes twice."""

@@ -15,7 +15,6 @@ ENDINGS: dict[Status, str] = {
     Status.FAILED: "job.failed",
     Status.CANCELED: "job.canceled",
 }
-DEFAULT_WEBHOOK_EVENTS = tuple(ENDINGS.values())
 
 # Standard Webhooks suggests these waits after each failed attempt.
 RETRY_AFTER = (
@@ -54,7 +53,7 @@ def since(session: Session, job_id: UUID, seq: int, limit: int = 500) -> list[Jo
 def newest(session: Session, job_ids: list[UUID]) -> dict[UUID, int]:
     """Number of each job's newest event; a job that is gone is missing."""
     query = sa.select(Job.id, Job.last_event).where(Job.id.in_(job_ids), Job.deleted_at.is_(None))
-    return {job_id: seq for job_id, seq in session.execute(query)}
+    return {row.id: row.last_event for row in session.execute(query)}
 
 
 # -- webhooks -----------------------------------------------------------------------------------------

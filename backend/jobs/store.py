@@ -361,11 +361,6 @@ def renew(session: Session, job: Job, indexes: Iterable[int], now: datetime) -> 
     return again
 
 
-def mark_deleted(session: Session, job: Job, now: datetime) -> None:
-    """Gone for clients from now on; `erase` follows once its objects are deleted."""
-    job.deleted_at = now
-
-
 def erase(session: Session, job_id: UUID) -> None:
     """Deletes the job with all its rows."""
     session.execute(sa.delete(Job).where(Job.id == job_id))

@@ -1,0 +1,1 @@
+"""Routes: they parse, call and answer."""

@@ -1,0 +1,74 @@
+"""What every route may ask for: the open resources, and who is asking."""
+
+import time
+from ipaddress import ip_address
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from backend import keys
+from backend.errors import Unauthorized
+from backend.resources import Resources
+
+ANONYMOUS = "local"  # the owner of jobs on a server without keys
+KEYS_CACHE_S = 1.0
+
+_bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="A key from `fanfare keys create`.")
+
+
+def get_resources(request: Request) -> Resources:
+    """The resources that the app was started with."""
+    return cast("Resources", request.app.state.resources)
+
+
+ResourcesDep = Annotated[Resources, Depends(get_resources)]
+
+
+class KeyGuard:
+    """Knows whether keys are in use; asks the database at most once per KEYS_CACHE_S."""
+
+    def __init__(self) -> None:
+        self._in_use = False
+        self._asked_at = float("-inf")
+
+    def keys_in_use(self, resources: Resources) -> bool:
+        """Once a key was made, nobody is anonymous any more, even if it was revoked."""
+        if not self._in_use and time.monotonic() - self._asked_at > KEYS_CACHE_S:
+            with resources.db.read_scope() as session:
+                self._in_use = keys.any_exist(session)
+            self._asked_at = time.monotonic()
+        return self._in_use
+
+
+def get_owner(
+    request: Request,
+    resources: ResourcesDep,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> str:
+    """Whose jobs this request may see. Raises `Unauthorized`."""
+    if credentials is not None:
+        with resources.db.read_scope() as session:
+            key = keys.find(session, credentials.credentials)
+        if key is None:
+            raise Unauthorized("This API key is not known, or was revoked.")
+        return str(key.id)
+    guard = cast("KeyGuard", request.app.state.key_guard)
+    if guard.keys_in_use(resources):
+        raise Unauthorized("Send an API key: `Authorization: Bearer ff_...`.")
+    if not resources.settings.api_anonymous and not _is_local(request):
+        raise Unauthorized("Without a key the API serves this machine only: `fanfare keys create NAME`.")
+    return ANONYMOUS
+
+
+OwnerDep = Annotated[str, Depends(get_owner)]
+
+
+def _is_local(request: Request) -> bool:
+    """Whether the request comes from this very machine."""
+    if request.client is None:
+        return True  # a Unix socket
+    try:
+        return ip_address(request.client.host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,173 @@
+"""`GET /v1/jobs/{task_id}/events`: what happens to a job, as Server-Sent Events.
+
+`job` and `image` events come from the durable log and carry its number as their id, so that a client that
+reconnects with `Last-Event-ID` misses nothing and gets nothing twice. `progress` events are for the eye:
+they are not kept and have no id.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+from fastapi.sse import format_sse_event
+
+from backend import views
+from backend.api import present
+from backend.api.dependencies import OwnerDep, ResourcesDep
+from backend.api.documentation import problems
+from backend.api.feed import Feed, FeedDep
+from backend.errors import DatabaseUnavailable, FieldError, InvalidRequest, NotFound
+from backend.jobs import events
+from backend.jobs.models import ENDED, JobEvent
+from backend.resources import Resources
+
+HEARTBEAT_S = 15
+RECONNECT_MS = 2000
+DATABASE_PAUSE_S = 1.0
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+_STREAM: dict[str, Any] = {
+    "description": (
+        "`event: job` with the job whenever its status changes; `event: image` with the image, its `type` "
+        "(`image.started`, `image.generated`, `image.completed`, `image.failed`, `image.canceled`) and "
+        "`task_id`; `event: progress` without an id. Ends after the job has."
+    ),
+    "content": {
+        "text/event-stream": {
+            "schema": {"type": "string"},
+            "example": 'event: image\ndata: {"type": "image.generated", "index": 0, "...": "..."}\nid: 4\n\n',
+        }
+    },
+}
+
+
+class EventStreamResponse(StreamingResponse):
+    """Says what it is, and asks proxies not to hold it back."""
+
+    media_type = "text/event-stream"
+
+
+@dataclass(frozen=True)
+class News:
+    """What is to be sent next."""
+
+    events: list[JobEvent]
+    job: views.Job
+    ended: bool
+
+
+@router.get(
+    "/{task_id}/events",
+    operation_id="stream_job_events",
+    response_class=EventStreamResponse,
+    responses=problems(401, 404, 422, 503)
+    | {
+        200: _STREAM,
+        204: {"description": "The job has ended and you have seen all of it: don't reconnect."},
+    },
+)
+async def stream_job_events(
+    task_id: UUID,
+    resources: ResourcesDep,
+    owner: OwnerDep,
+    feed: FeedDep,
+    last_event_id: Annotated[
+        str | None, Header(description="The id of the last event you have seen; browsers send it themselves.")
+    ] = None,
+) -> Response:
+    """Streams what happens to the job, from its beginning or from where you were."""
+    seq = _seq_of(last_event_id)
+    news = await run_in_threadpool(_read, resources, task_id, owner, seq)
+    if news.ended and not news.events:
+        return Response(status_code=204)
+    stream = _stream(resources, task_id, owner, feed, seq, news)
+    return EventStreamResponse(stream, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+
+
+def _seq_of(last_event_id: str | None) -> int:
+    if not last_event_id:
+        return 0
+    if not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= 9):
+        raise InvalidRequest(
+            "This is no event id of ours.", errors=(FieldError("Last-Event-ID", "must be a number"),)
+        )
+    return int(last_event_id)
+
+
+def _read(resources: Resources, job_id: UUID, owner: str, seq: int) -> News:
+    with resources.db.read_scope() as session:
+        row = present.find(session, job_id, owner)
+        found = events.since(session, job_id, seq)
+        waiting_for = present.why_waiting(resources, session, row)
+    job = views.render(resources, row, waiting_for=waiting_for)
+    return News(found, job, ended=row.status in ENDED)
+
+
+async def _stream(
+    resources: Resources, job_id: UUID, owner: str, feed: Feed, seq: int, news: News
+) -> AsyncIterator[bytes]:
+    yield format_sse_event(retry=RECONNECT_MS, comment="fanfare")
+    with feed.watching(job_id):
+        while True:
+            for event in news.events:
+                seq = event.seq
+                yield _format(event, news.job)
+            if (news.ended and _is_all(news)) or feed.closing:
+                return
+            if not news.events:
+                yield _format_progress(job_id, news.job, feed.progress(job_id))
+            await feed.wait(job_id, seq, HEARTBEAT_S)
+            try:
+                news = await run_in_threadpool(_read, resources, job_id, owner, seq)
+            except NotFound:  # deleted meanwhile
+                return
+            except DatabaseUnavailable:
+                yield format_sse_event(comment="the database is away")
+                await asyncio.sleep(DATABASE_PAUSE_S)
+
+
+def _is_all(news: News) -> bool:
+    """Whether the last of the job's events was among these; there may be more than one read gives."""
+    return not news.events or news.events[-1].type in events.ENDINGS.values()
+
+
+def _format(event: JobEvent, job: views.Job) -> bytes:
+    if event.type.startswith("image."):
+        name, data = "image", _image_data(event, job)
+    else:
+        name, data = "job", views.as_json(job) | event.data
+    return format_sse_event(event=name, id=str(event.seq), data_str=_dump(data))
+
+
+def _image_data(event: JobEvent, job: views.Job) -> dict[str, Any]:
+    """The image as it is now, but for what the event says of it as it was then."""
+    image = next((image for image in job.images if image.index == event.data["index"]), None)
+    now = views.as_json(image) if image else {}
+    return now | event.data | {"type": event.type, "task_id": str(job.task_id)}
+
+
+def _format_progress(job_id: UUID, job: views.Job, fractions: dict[int, float]) -> bytes:
+    extra = sum(
+        0.9 * fractions.get(image.index, 0.0)
+        for image in job.images
+        if image.status == "in_progress" and image.url is None
+    )
+    fraction = min(job.progress.fraction + extra / max(job.progress.total, 1), 0.99)
+    data = views.as_json(job.progress) | {
+        "task_id": str(job_id),
+        "fraction": round(fraction, 4),
+        "waiting_for": views.as_json(job.waiting_for) if job.waiting_for else None,
+        "images": [{"index": index, "fraction": value} for index, value in sorted(fractions.items())],
+    }
+    return format_sse_event(event="progress", data_str=_dump(data))
+
+
+def _dump(data: dict[str, Any]) -> str:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,149 @@
+"""One reader of the event log per process: every open stream and every long poll waits on it.
+
+The database is asked once per interval for all watched jobs together, however many clients watch them.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Annotated, cast
+from uuid import UUID
+
+import redis
+from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
+
+from backend.errors import DatabaseUnavailable
+from backend.jobs import events, queries
+from backend.jobs.models import ENDED
+from backend.resources import Resources
+
+INTERVAL_S = 0.2
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Heard:
+    """What was last heard of the watched jobs."""
+
+    newest: dict[UUID, int] = field(default_factory=dict)
+    progress: dict[UUID, dict[int, float]] = field(default_factory=dict)
+    known: bool = False  # whether the database answered the last time
+
+
+class Feed:
+    """Watches jobs on behalf of others."""
+
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
+        self._watched: Counter[UUID] = Counter()
+        self._heard = Heard()
+        self._round = asyncio.Condition()
+        self._task: asyncio.Task[None] | None = None
+        self.closing = False
+
+    def start(self) -> None:
+        """Begins to read; call it in the event loop."""
+        self._task = asyncio.create_task(self._read_for_ever(), name="feed")
+
+    async def stop(self) -> None:
+        """Ends the reading, and lets all who wait go."""
+        self.closing = True
+        async with self._round:
+            self._round.notify_all()
+        if self._task:
+            self._task.cancel()
+
+    @contextmanager
+    def watching(self, job_id: UUID) -> Iterator[None]:
+        """While this is open, the feed reads what happens to the job."""
+        self._watched[job_id] += 1
+        try:
+            yield
+        finally:
+            self._watched[job_id] -= 1
+            if not self._watched[job_id]:
+                del self._watched[job_id]
+
+    async def wait(self, job_id: UUID, seq: int, seconds: float) -> None:
+        """Returns when the job has an event after `seq`, or another progress, or is gone, or time is up."""
+        before = self._heard.progress.get(job_id)
+
+        def changed() -> bool:
+            heard = self._heard
+            if self.closing or not heard.known:
+                return self.closing
+            return heard.newest.get(job_id, seq + 1) > seq or heard.progress.get(job_id) != before
+
+        async def until_changed() -> None:
+            async with self._round:
+                await self._round.wait()  # what was heard before may be from before the watching
+                while not changed():
+                    await self._round.wait()
+
+        try:
+            await asyncio.wait_for(until_changed(), seconds)
+        except TimeoutError:
+            return
+
+    def progress(self, job_id: UUID) -> dict[int, float]:
+        """How far the images in hand are, by index."""
+        return self._heard.progress.get(job_id, {})
+
+    async def wait_for_end(self, job_id: UUID, seconds: float) -> None:
+        """Returns when the job has ended or is gone, or time is up."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        seq = 0
+        with self.watching(job_id):
+            while not self.closing and (left := end - loop.time()) > 0:
+                await self.wait(job_id, seq, left)
+                newest = self._heard.newest.get(job_id)
+                if newest is None or newest == seq:
+                    if self._heard.known and newest is None and await run_in_threadpool(self._ended, job_id):
+                        return
+                    continue
+                seq = newest
+                if await run_in_threadpool(self._ended, job_id):
+                    return
+
+    def _ended(self, job_id: UUID) -> bool:
+        try:
+            with self._resources.db.read_scope() as session:
+                job = queries.get(session, job_id)
+        except DatabaseUnavailable:
+            return False
+        return job is None or job.status in ENDED
+
+    async def _read_for_ever(self) -> None:
+        while True:
+            watched = list(self._watched)
+            if watched:
+                self._heard = await run_in_threadpool(self._read, watched)
+                async with self._round:
+                    self._round.notify_all()
+            await asyncio.sleep(INTERVAL_S)
+
+    def _read(self, job_ids: list[UUID]) -> Heard:
+        try:
+            with self._resources.db.read_scope() as session:
+                newest = events.newest(session, job_ids)
+        except DatabaseUnavailable:
+            log.warning("the database is away; streams wait for it")
+            return Heard()
+        try:
+            return Heard(newest, self._resources.signals.progress(job_ids), known=True)
+        except redis.RedisError:
+            return Heard(newest, {}, known=True)
+
+
+def get_feed(request: Request) -> Feed:
+    """The app's feed."""
+    return cast("Feed", request.app.state.feed)
+
+
+FeedDep = Annotated[Feed, Depends(get_feed)]

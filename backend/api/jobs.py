@@ -1,0 +1,188 @@
+"""`/v1/jobs`: get, list, cancel, retry, delete."""
+
+import base64
+import binascii
+import hashlib
+import re
+from datetime import datetime
+from typing import Annotated, Literal
+from urllib.parse import urlencode
+from uuid import UUID
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from pydantic import AwareDatetime
+
+from backend import submit, views
+from backend.api import present
+from backend.api.dependencies import OwnerDep, ResourcesDep
+from backend.api.documentation import problems
+from backend.api.feed import FeedDep
+from backend.errors import FieldError, InvalidRequest
+from backend.jobs import queries
+from backend.jobs.models import ENDED, Status
+from backend.jobs.queries import JobFilter
+from backend.pipelines import PIPELINES
+
+MAX_WAIT_S = 60
+PageLimit = Annotated[int, Query(ge=1, le=100)]
+
+router = APIRouter(prefix="/jobs", tags=["jobs"])
+
+
+class JobPage(views.View):
+    """A part of the list of jobs, newest first."""
+
+    results: list[views.Job]
+    next: str | None = None
+    previous: str | None = None
+
+
+_ETAG = {"ETag": {"schema": {"type": "string"}, "description": "Changes whenever the job does."}}
+
+
+@router.get(
+    "/{task_id}",
+    operation_id="get_job",
+    response_model=views.Job,
+    responses=problems(401, 404, 422, 503)
+    | {
+        200: {"description": "The job as it is now.", "headers": _ETAG},
+        304: {"description": "Not changed since the ETag that was sent.", "headers": _ETAG},
+    },
+)
+async def get_job(
+    task_id: UUID,
+    resources: ResourcesDep,
+    owner: OwnerDep,
+    feed: FeedDep,
+    prefer: Annotated[
+        str | None,
+        Header(description="`wait=30` holds the answer until the job ends, at most so many seconds (60)."),
+    ] = None,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """The job. Its file URLs are signed anew; `ETag` and `If-None-Match` make polling cheap."""
+    wait = _wait_of(prefer)
+    job = await run_in_threadpool(present.read, resources, task_id, owner)
+    headers: dict[str, str] = {}
+    if wait is not None:
+        headers["Preference-Applied"] = f"wait={wait}"
+        if job.status not in ENDED and wait:
+            await feed.wait_for_end(task_id, wait)
+            job = await run_in_threadpool(present.read, resources, task_id, owner)
+    if job.status not in ENDED:
+        headers["Retry-After"] = "1"
+    return _cacheable(job, if_none_match, headers)
+
+
+def _cacheable(job: views.Job, if_none_match: str | None, headers: dict[str, str]) -> Response:
+    body = job.model_dump_json().encode()
+    headers["ETag"] = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    headers["Cache-Control"] = "private, no-cache"
+    known = {tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")}
+    if headers["ETag"] in known or "*" in known:
+        return Response(status_code=304, headers=headers)
+    return Response(body, headers=headers, media_type="application/json")
+
+
+def _wait_of(prefer: str | None) -> int | None:
+    """Seconds of a `wait` preference, at most MAX_WAIT_S. What isn't understood is ignored (RFC 7240)."""
+    for part in re.split(r"[,;]", prefer or ""):
+        name, _, value = part.strip().partition("=")
+        if name.strip().lower() == "wait":
+            digits = value.strip().strip('"')
+            if not digits:
+                return MAX_WAIT_S
+            if digits.isascii() and digits.isdigit():
+                return min(int(digits[:9]), MAX_WAIT_S)
+    return None
+
+
+@router.get("", operation_id="list_jobs", responses=problems(401, 422, 503))
+def list_jobs(
+    request: Request,
+    resources: ResourcesDep,
+    owner: OwnerDep,
+    status: Annotated[Status | None, Query()] = None,
+    pipeline: Annotated[str | None, Query(max_length=64)] = None,
+    created_after: Annotated[AwareDatetime | None, Query()] = None,
+    created_before: Annotated[AwareDatetime | None, Query()] = None,
+    cursor: Annotated[str | None, Query(max_length=64, description="From `next` or `previous`.")] = None,
+    limit: PageLimit = 20,
+) -> JobPage:
+    """Your jobs, newest first, in pages."""
+    if pipeline is not None and pipeline not in PIPELINES:
+        known = ", ".join(sorted(PIPELINES))
+        raise InvalidRequest(
+            "There is no such pipeline.", errors=(FieldError("pipeline", f"known are: {known}"),)
+        )
+    wanted = JobFilter(status, pipeline, _bounded(created_after), _bounded(created_before))
+    direction, at = _read_cursor(cursor)
+    with resources.db.read_scope() as session:
+        jobs = queries.page(
+            session, owner, wanted, limit + 1,
+            before=at if direction == "b" else None, after=at if direction == "a" else None,
+        )  # fmt: skip
+        more = len(jobs) > limit
+        jobs = (jobs[1:] if direction == "a" else jobs[:-1]) if more else jobs
+        results = present.present_all(resources, session, jobs)
+    older = more if direction != "a" else bool(jobs)
+    newer = more if direction == "a" else direction == "b" and bool(jobs)
+    return JobPage(
+        results=results,
+        next=_page_url(request, resources.settings.public_url, "b", jobs[-1].id) if older and jobs else None,
+        previous=_page_url(request, resources.settings.public_url, "a", jobs[0].id)
+        if newer and jobs
+        else None,
+    )
+
+
+def _bounded(moment: datetime | None) -> datetime | None:
+    """Moments at the ends of the calendar can't be turned into UTC; no job is that old."""
+    if moment is None or 1970 < moment.year < 9999:
+        return moment
+    return moment.replace(year=min(max(moment.year, 1971), 9998), day=min(moment.day, 28))
+
+
+def _read_cursor(cursor: str | None) -> tuple[str, UUID | None]:
+    if cursor is None:
+        return "", None
+    try:
+        raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        direction, at = raw[:1].decode(), UUID(bytes=raw[1:])
+        assert direction in ("a", "b")
+    except (ValueError, AssertionError, binascii.Error) as exc:
+        detail = "take it from `next` or `previous` as it is"
+        raise InvalidRequest("This is no cursor of ours.", errors=(FieldError("cursor", detail),)) from exc
+    return direction, at
+
+
+def _page_url(request: Request, base: str, direction: Literal["a", "b"], at: UUID) -> str:
+    token = base64.urlsafe_b64encode(direction.encode() + at.bytes).decode().rstrip("=")
+    kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
+    return f"{base}{request.url.path}?{urlencode([*kept, ('cursor', token)])}"
+
+
+@router.post("/{task_id}/cancel", operation_id="cancel_job", responses=problems(401, 404, 422, 503))
+def cancel_job(task_id: UUID, resources: ResourcesDep, owner: OwnerDep) -> views.Job:
+    """Stops the job; running images stop within a step, those that are stored stay. May be sent twice."""
+    submit.cancel(resources, task_id, owner)
+    return present.read(resources, task_id, owner)
+
+
+@router.post(
+    "/{task_id}/retry", status_code=202, operation_id="retry_job", responses=problems(401, 404, 409, 422, 503)
+)
+def retry_job(task_id: UUID, resources: ResourcesDep, owner: OwnerDep) -> views.Job:
+    """Runs again what failed, under the same id; the good images stay as they are."""
+    submit.retry(resources, task_id, owner)
+    return present.read(resources, task_id, owner)
+
+
+@router.delete(
+    "/{task_id}", status_code=204, operation_id="delete_job", responses=problems(401, 404, 422, 503)
+)
+def delete_job(task_id: UUID, resources: ResourcesDep, owner: OwnerDep) -> None:
+    """Deletes the job, its rows and its files."""
+    submit.delete(resources, task_id, owner)

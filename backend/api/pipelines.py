@@ -1,0 +1,82 @@
+"""`POST /v1/<pipeline>`: a route for each registered pipeline, typed by its own request schema."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Response
+from fastapi.responses import JSONResponse
+
+from backend import submit, views
+from backend.api.dependencies import OwnerDep, ResourcesDep
+from backend.api.documentation import problems
+from backend.api.json_body import StrictRoute
+from backend.pipelines import PIPELINES
+from backend.pipelines.base import JobRequest, Pipeline
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$",
+        description="Send the same request again with the same key, and you get the first answer again.",
+    ),
+]
+
+
+def create_router(max_body_bytes: int) -> APIRouter:
+    """The routes of all pipelines."""
+    router = APIRouter(tags=["pipelines"], route_class=StrictRoute, max_body_size=max_body_bytes)
+    for pipeline in PIPELINES.values():
+        router.add_api_route(
+            f"/{pipeline.name}",
+            _endpoint(pipeline),
+            methods=["POST"],
+            status_code=202,
+            response_model=views.Job,
+            summary=pipeline.summary,
+            description=pipeline.description,
+            operation_id=f"create_{pipeline.name}",
+            responses=problems(400, 401, 409, 413, 415, 422, 503) | {202: _ACCEPTED},
+        )
+    return router
+
+
+_ACCEPTED: dict[str, Any] = {
+    "description": "Accepted and stored. Poll `Location`, or stream its events.",
+    "headers": {
+        "Location": {"schema": {"type": "string"}, "description": "The job."},
+        "Retry-After": {"schema": {"type": "integer"}, "description": "When to poll first, in seconds."},
+        "Idempotency-Replayed": {
+            "schema": {"type": "boolean"},
+            "description": "There when this is the first answer again.",
+        },
+    },
+}
+
+
+def _endpoint(pipeline: Pipeline) -> Callable[..., Response]:
+    def create(
+        body: JobRequest, resources: ResourcesDep, owner: OwnerDep,
+        idempotency_key: IdempotencyKey = None,
+    ) -> Response:  # fmt: skip
+        done = submit.submit(
+            resources,
+            pipeline,
+            body,
+            owner=owner,
+            idempotency_key=idempotency_key,
+            answer=lambda job: views.as_json(views.render(resources, job)),
+        )
+        return _accepted(done)
+
+    create.__annotations__["body"] = pipeline.request_schema
+    return create
+
+
+def _accepted(done: submit.Submission) -> JSONResponse:
+    headers: dict[str, Any] = {"Location": f"/v1/jobs/{done.job_id}", "Retry-After": "1"}
+    if done.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return JSONResponse(done.answer, 202, headers)

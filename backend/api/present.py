@@ -1,0 +1,70 @@
+"""From rows to answers: views of jobs with their progress, and why they wait."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from backend import views
+from backend.errors import NotFound
+from backend.jobs import queries
+from backend.jobs.models import ENDED, Job, Status
+from backend.resources import Resources
+from backend.views import WaitingFor
+
+
+def find(session: Session, job_id: UUID, owner: str) -> Job:
+    """The owner's job. Raises `NotFound`, also for somebody else's."""
+    job = queries.get(session, job_id, owner)
+    if job is None:
+        raise NotFound("There is no such job.")
+    return job
+
+
+def read(resources: Resources, job_id: UUID, owner: str) -> views.Job:
+    """The owner's job as it is now. Raises `NotFound`."""
+    with resources.db.read_scope() as session:
+        job = find(session, job_id, owner)
+        waiting_for = why_waiting(resources, session, job)
+    fractions = views.fractions_of(resources, [job]).get(job.id)
+    return views.render(resources, job, fractions=fractions, waiting_for=waiting_for)
+
+
+def present_all(resources: Resources, session: Session, jobs: Sequence[Job]) -> list[views.Job]:
+    """Views of several jobs."""
+    fractions = views.fractions_of(resources, jobs)
+    return [
+        views.render(
+            resources, job, fractions=fractions.get(job.id), waiting_for=why_waiting(resources, session, job)
+        )
+        for job in jobs
+    ]
+
+
+def why_waiting(resources: Resources, session: Session, job: Job) -> WaitingFor | None:
+    """Why nobody is at work on the job, if nobody is."""
+    if job.status in ENDED or any(_in_hand(image.status, image.generated_at) for image in job.images):
+        return None
+    snapshot = resources.nodes.snapshot()
+    if not snapshot.reachable or (job.status is Status.PENDING and job.dispatched_at is None):
+        return WaitingFor(
+            reason="broker", message="The broker is away; the job is kept and sent when it is back."
+        )
+    model = job.input.get("model")
+    if model is None or (job.images and all(image.generated_at for image in job.images)):
+        return None
+    serving = snapshot.serving(model)
+    if not serving:
+        return WaitingFor(reason="no_worker_for_model", message=f"No live worker serves the model {model}.")
+    if not job.images:
+        return None  # its prompts are being written
+    if ahead := queries.images_ahead(session, job, model):
+        return WaitingFor(reason="ahead_of_you", message=f"{ahead} images are ahead.", position=ahead)
+    if not any(model in node.loaded for node in serving):
+        return WaitingFor(reason="cold_load", message=f"The model {model} is being loaded.")
+    return None
+
+
+def _in_hand(status: Status, generated_at: datetime | None) -> bool:
+    return status is Status.IN_PROGRESS and generated_at is None

@@ -1,0 +1,169 @@
+"""The one error handler: every error becomes a problem (RFC 9457), and none tells more than it should."""
+
+import logging
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from backend.errors import FanfareError, FieldError
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+TYPE_BASE = "urn:fanfare:error:"
+
+_CODES = {
+    400: "malformed_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    415: "unsupported_media_type",
+}
+
+
+class ProblemDetail(BaseModel):
+    """One thing that is wrong with the request."""
+
+    pointer: str | None = Field(default=None, description="JSON pointer into the body.", examples=["#/count"])
+    parameter: str | None = Field(default=None, description="Or the name of a query parameter or header.")
+    detail: str
+
+
+class Problem(BaseModel):
+    """An error, by RFC 9457."""
+
+    type: str = Field(examples=["urn:fanfare:error:invalid_request"])
+    title: str = Field(examples=["Invalid request"])
+    status: int = Field(examples=[422])
+    detail: str = Field(description="For people.")
+    instance: str = Field(description="The path that was asked for.", examples=["/v1/thumbnails"])
+    code: str = Field(description="Stable: branch on it.", examples=["invalid_request"])
+    request_id: str = Field(description="What the server's log has, too.")
+    errors: list[ProblemDetail] = []
+
+
+def install(app: FastAPI) -> None:
+    """Hands all errors of the app to this module."""
+    app.add_exception_handler(FanfareError, _on_fanfare_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(Exception, _on_unexpected)
+
+
+def answer(
+    request: Request,
+    *,
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    errors: Sequence[ProblemDetail] = (),
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    """The problem as a response."""
+    problem = Problem(
+        type=TYPE_BASE + code,
+        title=title,
+        status=status,
+        detail=detail,
+        instance=request.url.path,
+        code=code,
+        request_id=str(getattr(request.state, "request_id", "-")),
+        errors=list(errors),
+    )
+    return JSONResponse(problem.model_dump(), status, headers, media_type=MEDIA_TYPE)
+
+
+def of_error(request: Request, exc: FanfareError) -> JSONResponse:
+    """The problem that one of our own errors is. One that is nobody's fault outside becomes a plain 500."""
+    headers: dict[str, str] = {}
+    if exc.retry_after_s is not None:
+        headers["Retry-After"] = str(exc.retry_after_s)
+    if exc.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return answer(
+        request,
+        status=exc.status,
+        code=exc.code,
+        title=exc.title,
+        detail=exc.detail,
+        errors=[_detail_of(error) for error in exc.errors],
+        headers=headers,
+    )
+
+
+async def _on_fanfare_error(request: Request, exc: Exception) -> JSONResponse:
+    assert isinstance(exc, FanfareError)
+    if exc.status >= 500:
+        log.error("%s %s: %s", request.method, request.url.path, exc.code, exc_info=exc)
+    return of_error(request, exc)
+
+
+def _detail_of(error: FieldError) -> ProblemDetail:
+    if error.pointer.startswith("#"):
+        return ProblemDetail(pointer=error.pointer, detail=error.detail)
+    return ProblemDetail(parameter=error.pointer, detail=error.detail)
+
+
+async def _on_validation_error(request: Request, exc: Exception) -> JSONResponse:
+    assert isinstance(exc, RequestValidationError)
+    if any(error["type"] == "json_invalid" for error in exc.errors()):
+        return _malformed(request)
+    return answer(
+        request,
+        status=422,
+        code="invalid_request",
+        title="Invalid request",
+        detail="Some of what was sent is not valid; `errors` says what.",
+        errors=[_explain(error) for error in exc.errors()],
+    )
+
+
+def _malformed(request: Request) -> JSONResponse:
+    root = [ProblemDetail(pointer="#", detail="not JSON")]
+    return answer(
+        request, status=400, code="malformed_json", title="Malformed JSON",
+        detail="The body can't be read as JSON.", errors=root,
+    )  # fmt: skip
+
+
+def _explain(error: dict[str, Any]) -> ProblemDetail:
+    """What pydantic found. Its own words, but never the value: that may be long, or a secret."""
+    place, *path = error["loc"]
+    text = str(error["msg"]).removeprefix("Value error, ")
+    if place == "body":
+        return ProblemDetail(pointer="#" + "".join(f"/{_escape(part)}" for part in path), detail=text)
+    return ProblemDetail(parameter=str(path[0]) if path else str(place), detail=text)
+
+
+def _escape(part: object) -> str:
+    return str(part)[:100].replace("~", "~0").replace("/", "~1")
+
+
+async def _on_http_exception(request: Request, exc: Exception) -> JSONResponse:
+    assert isinstance(exc, HTTPException)
+    phrase = HTTPStatus(exc.status_code).phrase
+    return answer(
+        request,
+        status=exc.status_code,
+        code=_CODES.get(exc.status_code, phrase.lower().replace(" ", "_")),
+        title=phrase,
+        detail=HTTPStatus(exc.status_code).description or phrase,
+        headers=dict(exc.headers or {}),
+    )
+
+
+async def _on_unexpected(request: Request, exc: Exception) -> JSONResponse:
+    log.exception("%s %s failed", request.method, request.url.path, exc_info=exc)
+    return answer(
+        request,
+        status=500,
+        code="internal",
+        title="Internal error",
+        detail="Something went wrong on our side. The request id helps us to find it.",
+    )

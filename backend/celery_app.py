@@ -1,0 +1,20 @@
+"""The backend's Celery app. Its settings are the contract's, read when they are first needed."""
+
+from typing import Any
+
+from celery import Celery, Task
+
+from backend.settings import get_settings
+from contract.queues import celery_settings
+
+# celery-types makes these generic; at run time they are not
+Task.__class_getitem__ = classmethod(lambda cls, *_args: cls)  # type: ignore[attr-defined]
+
+
+def _settings() -> dict[str, Any]:
+    settings = get_settings()
+    return celery_settings(settings.broker_url, settings.result_url)
+
+
+app = Celery("fanfare.backend", set_as_current=False)
+app.add_defaults(_settings)

@@ -1,0 +1,90 @@
+"""create_app(): the API."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import APIRouter, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from backend.api import (
+    documentation,
+    events,
+    files,
+    fleet,
+    health,
+    jobs,
+    pipelines,
+    problems,
+    webhooks,
+)
+from backend.api.dependencies import KeyGuard
+from backend.api.feed import Feed
+from backend.api.middleware import RequestContext
+from backend.resources import Resources
+from backend.settings import Settings, get_settings
+
+DESCRIPTION = """One message goes in, a fanfare of finished images comes out.
+
+Submit with `POST /v1/thumbnails`; then poll `GET /v1/jobs/{task_id}` (with `Prefer: wait=30`), stream
+`GET /v1/jobs/{task_id}/events`, or be told by a webhook. Errors are problems
+by RFC 9457 with a stable `code`.
+"""
+EXPOSED_HEADERS = (
+    "Location", "Retry-After", "ETag", "X-Request-ID", "Idempotency-Replayed", "Preference-Applied",
+)  # fmt: skip
+
+log = logging.getLogger(__name__)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The API. Its resources are opened when it starts, not when it is made."""
+    chosen = settings or get_settings()
+    app = FastAPI(
+        title="Fanfare",
+        version=version("fanfare"),
+        summary="One message in, N finished images out.",
+        description=DESCRIPTION,
+        lifespan=_lifespan,
+        redoc_url=None,
+    )
+    app.state.settings = chosen
+    _include_routes(app, chosen)
+    problems.install(app)
+    documentation.install(app)
+    if chosen.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=chosen.cors_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED_HEADERS,
+            max_age=600,
+        )
+    app.add_middleware(RequestContext)
+    return app
+
+
+def _include_routes(app: FastAPI, settings: Settings) -> None:
+    v1 = APIRouter(prefix="/v1")
+    v1.include_router(pipelines.create_router(settings.max_body_bytes))
+    for part in (jobs, events, fleet, webhooks):
+        v1.include_router(part.router)
+    app.include_router(v1)
+    app.include_router(files.router)
+    app.include_router(health.router)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    resources = Resources.open(app.state.settings)
+    app.state.resources = resources
+    app.state.key_guard = KeyGuard()
+    app.state.feed = Feed(resources)
+    app.state.feed.start()
+    try:
+        yield
+    finally:
+        await app.state.feed.stop()
+        resources.close()

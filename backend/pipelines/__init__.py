@@ -1,0 +1,8 @@
+"""The pipelines, by name: each gets its route `POST /v1/<name>` from here."""
+
+from backend.pipelines.base import Pipeline
+from backend.pipelines.thumbnails import ThumbnailsPipeline
+
+PIPELINES: dict[str, Pipeline] = {
+    "thumbnails": ThumbnailsPipeline(),
+}

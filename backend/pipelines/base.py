@@ -1,0 +1,110 @@
+"""What a pipeline is: a request schema, and a function that builds a Celery canvas."""
+
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol
+
+from celery.canvas import Signature
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+
+from backend.jobs.models import Job
+from backend.resources import Resources
+
+MAX_METADATA_BYTES = 16 * 1024
+
+WebhookEvent = Literal[
+    "job.created",
+    "job.started",
+    "job.completed",
+    "job.partially_completed",
+    "job.failed",
+    "job.canceled",
+    "job.retried",
+    "image.started",
+    "image.generated",
+    "image.completed",
+    "image.failed",
+    "image.canceled",
+]
+
+
+class RequestModel(BaseModel):
+    """Base of all that clients send: what is not declared is refused."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Webhook(RequestModel):
+    """Whom to tell, and of what."""
+
+    url: str = Field(min_length=1, max_length=2048, examples=["https://example.com/hooks/fanfare"])
+    events: list[WebhookEvent] = Field(
+        default=["job.completed", "job.partially_completed", "job.failed", "job.canceled"],
+        min_length=1,
+        max_length=20,
+        description="Event types to be told of; by default each way in which a job can end.",
+    )
+
+
+def _check_metadata(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    if len(text.encode()) > MAX_METADATA_BYTES:
+        raise ValueError(f"may take at most {MAX_METADATA_BYTES} bytes as JSON")
+    if "\\u0000" in text:
+        raise ValueError("must not hold the character U+0000")
+    return value
+
+
+Metadata = Annotated[dict[str, JsonValue], AfterValidator(_check_metadata)]
+
+
+class JobRequest(RequestModel):
+    """What every pipeline's request has."""
+
+    webhook: Webhook | None = None
+    metadata: Metadata = Field(
+        default={}, description="Anything of yours; it comes back with the job.", examples=[{"order": "17"}]
+    )
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request that was found good."""
+
+    input: dict[str, Any]  # with defaults filled in, as the job will show it
+    total: int  # how many images it asks for
+
+
+class Pipeline(Protocol):
+    """One kind of job."""
+
+    @property
+    def name(self) -> str:
+        """As in `POST /v1/<name>`."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """One line for the API's documentation."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """A paragraph for it."""
+        ...
+
+    @property
+    def request_schema(self) -> type[JobRequest]:
+        """What clients send."""
+        ...
+
+    def prepare(self, request: Any, resources: Resources) -> Prepared:  # noqa: ANN401 - its own request_schema
+        """Checks what the schema alone can't. Raises `InvalidRequest` with pointers."""
+        ...
+
+    def canvas(self, job: Job, *, planned: bool) -> Signature:
+        """The job's workflow. `planned`: its rows exist already, so only what is open in them is to be done.
+
+        Its last task gets the job's id. It may be run twice for the same job.
+        """
+        ...

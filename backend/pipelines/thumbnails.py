@@ -1,0 +1,144 @@
+"""The main job: one message in, N prompts, N images with thumbnails out."""
+
+import unicodedata
+from typing import Annotated, Any
+
+from celery import chain
+from celery.canvas import Signature
+from pydantic import AfterValidator, Field
+
+from backend.errors import FieldError, InvalidRequest
+from backend.jobs.models import Job
+from backend.pipelines.base import JobRequest, Prepared
+from backend.resources import Resources
+from backend.tasks.prompts import generate_prompts, map_prompts
+from contract.messages import ModelCard, OutputFormat
+
+MAX_MESSAGE_CHARACTERS = 16_000
+MAX_TITLE_CHARACTERS = 200
+MAX_COUNT = 100
+MAX_SEED = 2**32 - 1
+MAX_SIDE = 4096  # pixels; a model's own limit is usually lower
+DEFAULT_THUMBNAIL_SIZES = [512, 256, 128]
+
+_ALLOWED_CONTROLS = "\n\r\t"
+
+
+def _check_text(value: str) -> str:
+    """Text in any script; no control characters, no halves of characters, not only blanks."""
+    for character in value:
+        category = unicodedata.category(character)
+        if category == "Cs" or (category == "Cc" and character not in _ALLOWED_CONTROLS):
+            raise ValueError("control characters are not allowed")
+    if not value.strip():
+        raise ValueError("must not be blank")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_check_text)]
+Size = Annotated[int, Field(ge=16, le=2048)]
+Side = Annotated[int, Field(ge=64, le=MAX_SIDE, multiple_of=8)]
+
+
+class ThumbnailsRequest(JobRequest):
+    """A message, and how its images shall be."""
+
+    message: Text = Field(
+        min_length=1,
+        max_length=MAX_MESSAGE_CHARACTERS,
+        description="What the images are about, in any language.",
+        examples=["autumn sale for a small bookshop"],
+    )
+    count: int = Field(default=4, ge=1, le=MAX_COUNT, strict=True, description="How many images.")
+    model: str | None = Field(
+        default=None, min_length=1, max_length=63, description="An alias from `GET /v1/models`."
+    )
+    width: Side | None = Field(
+        default=None, description="Pixels, a multiple of 8; by default the model's own."
+    )
+    height: Side | None = Field(
+        default=None, description="Pixels, a multiple of 8; by default the model's own."
+    )
+    steps: int | None = Field(default=None, ge=1, le=500, strict=True)
+    guidance: float | None = Field(default=None, ge=0, le=50)
+    negative_prompt: Text | None = Field(default=None, max_length=2000)
+    title: Text | None = Field(
+        default=None,
+        max_length=MAX_TITLE_CHARACTERS,
+        description="Text to set on the pictures; only for models with `can_set_title`.",
+    )
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_SEED,
+        strict=True,
+        description="The same seed makes the same prompts and images.",
+    )
+    output_format: OutputFormat = "webp"
+    thumbnail_sizes: list[Size] = Field(
+        default=DEFAULT_THUMBNAIL_SIZES, max_length=8, description="Longest sides in pixels; never upscaled."
+    )
+
+
+class ThumbnailsPipeline:
+    """generate_prompts -> map_prompts -> chord(generate_image x N, save_images)."""
+
+    name = "thumbnails"
+    summary = "Make images from a message"
+    description = (
+        "Writes `count` prompts from the message and makes one image, with thumbnails, from each. "
+        "Answers at once; poll the job, stream its events or wait for its webhook."
+    )
+    request_schema = ThumbnailsRequest
+
+    def prepare(self, request: ThumbnailsRequest, resources: Resources) -> Prepared:
+        """Checks the request against what the model can do, and fills in its defaults."""
+        model = request.model or resources.settings.default_model
+        card = _find_model(model, resources)
+        errors = _check_limits(request, card, resources) if card else []
+        if errors:
+            raise InvalidRequest(f"Model {model} can't do this.", errors=tuple(errors))
+        filled = request.model_dump(mode="json", exclude={"webhook", "metadata"})
+        filled["model"] = model
+        filled["width"] = request.width or (card.default_width if card else 1024)
+        filled["height"] = request.height or (card.default_height if card else 1024)
+        filled["thumbnail_sizes"] = sorted(set(request.thumbnail_sizes), reverse=True)
+        return Prepared(input=filled, total=request.count)
+
+    def canvas(self, job: Job, *, planned: bool) -> Signature:
+        """The workflow of house.md; a retry has its prompts already."""
+        ids: dict[str, Any] = {"job_id": str(job.id), "run": job.run}
+        mapper = map_prompts.si(**ids)
+        return mapper if planned else chain(generate_prompts.si(**ids), mapper)
+
+
+def _find_model(model: str, resources: Resources) -> ModelCard | None:
+    """The model's card. None: known by setting only, or the result store is away and nobody can say."""
+    snapshot = resources.nodes.snapshot()
+    known = set(resources.settings.models) | set(snapshot.models) | {resources.settings.default_model}
+    if model not in known and (snapshot.reachable or snapshot.models):
+        names = ", ".join(sorted(known))
+        detail = f"unknown model; known are: {names}"
+        raise InvalidRequest(f"There is no model {model!r}.", errors=(FieldError("#/model", detail),))
+    return snapshot.models.get(model)
+
+
+def _check_limits(request: ThumbnailsRequest, card: ModelCard, resources: Resources) -> list[FieldError]:
+    errors: list[FieldError] = []
+    for name in ("width", "height"):
+        side = getattr(request, name)
+        if side is not None and not card.min_size <= side <= card.max_size:
+            errors.append(
+                FieldError(f"#/{name}", f"must be {card.min_size} to {card.max_size} for {card.name}")
+            )
+        elif side is not None and side % card.size_multiple:
+            errors.append(
+                FieldError(f"#/{name}", f"must be a multiple of {card.size_multiple} for {card.name}")
+            )
+    if request.steps is not None and request.steps > card.max_steps:
+        errors.append(FieldError("#/steps", f"must be at most {card.max_steps} for {card.name}"))
+    if request.title is not None and not card.can_set_title:
+        errors.append(FieldError("#/title", f"{card.name} can't set a title on its pictures"))
+    if request.count > resources.settings.max_count:
+        errors.append(FieldError("#/count", f"must be at most {resources.settings.max_count}"))
+    return errors

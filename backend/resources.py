@@ -1,0 +1,149 @@
+"""The one place where adapters are opened: settings in, working parts out."""
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from backend.celery_app import app as celery_app
+from backend.db import Database
+from backend.errors import FanfareError
+from backend.llm.base import LLM
+from backend.llm.openai import OpenAILLM
+from backend.llm.template import TemplateLLM
+from backend.nodes import NodeDirectory
+from backend.notify.base import Notifier
+from backend.notify.webhook import WebhookNotifier
+from backend.settings import Settings, get_settings
+from backend.storage.base import Storage
+from backend.storage.local import LocalStorage
+from backend.storage.s3 import S3Storage
+from backend.storage.signing import Signer
+from contract.signals import Signals, connect
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+
+class ConfigurationError(FanfareError):
+    """A setting has a value that can't work."""
+
+    code = "configuration_error"
+
+
+@dataclass
+class Resources:
+    """Everything outside that a process of the backend talks to."""
+
+    settings: Settings
+    db: Database
+    storage: Storage
+    llm: LLM
+    notifier: Notifier
+    signals: Signals
+    nodes: NodeDirectory
+    secret: bytes  # signs file URLs, derives webhook secrets
+    celery: "Celery"
+
+    @classmethod
+    def open(cls, settings: Settings) -> "Resources":
+        """Opens all adapters; none of them connects yet. Raises `ConfigurationError`."""
+        if not settings.broker_url or not settings.result_url:
+            raise ConfigurationError(
+                "FANFARE_BROKER_URL (and FANFARE_RESULT_URL, where the broker isn't Redis) must be set. "
+                "`fanfare up` brings a broker of its own."
+            )
+        secret = _secret(settings)
+        signals = Signals(connect(settings.result_url))
+        return cls(
+            settings=settings,
+            db=Database(settings.database_url),
+            storage=_open_storage(settings, secret),
+            llm=_open_llm(settings),
+            notifier=WebhookNotifier(
+                timeout_s=settings.webhook_timeout_s,
+                allow_private=settings.webhook_allow_private,
+                allow_http=settings.webhook_allow_http,
+            ),
+            signals=signals,
+            nodes=NodeDirectory(signals),
+            secret=secret,
+            celery=celery_app,
+        )
+
+    def close(self) -> None:
+        """Gives the database's connections back; the others have none that need it."""
+        self.db.close()
+
+
+def _open_llm(settings: Settings) -> LLM:
+    if settings.llm == "template":
+        return TemplateLLM()
+    return OpenAILLM(
+        api_key=settings.llm_api_key.get_secret_value(),
+        base_url=settings.llm_url or None,
+        model=settings.llm_model,
+        timeout_s=settings.llm_timeout_s,
+    )
+
+
+def _open_storage(settings: Settings, secret: bytes) -> Storage:
+    url = urlsplit(settings.storage_url)
+    if url.scheme == "file" and url.path:
+        return LocalStorage(
+            Path(unquote(url.path)),
+            public_url=settings.public_url,
+            node_url=settings.node_url,
+            signer=Signer(secret),
+        )
+    if url.scheme == "s3" and url.netloc:
+        return S3Storage(
+            bucket=url.netloc,
+            prefix=url.path.strip("/"),
+            endpoint_url=settings.s3_endpoint_url or None,
+            public_endpoint_url=settings.s3_public_endpoint_url or None,
+            node_endpoint_url=settings.s3_node_endpoint_url or None,
+            region=settings.s3_region,
+            access_key_id=settings.s3_access_key_id,
+            secret_access_key=settings.s3_secret_access_key.get_secret_value(),
+            session_token=settings.s3_session_token.get_secret_value(),
+        )
+    raise ConfigurationError("FANFARE_STORAGE_URL must be file:///folder or s3://bucket/prefix.")
+
+
+def _secret(settings: Settings) -> bytes:
+    given = settings.secret_key.get_secret_value()
+    if given:
+        return given.encode()
+    path = settings.home / "secret.key"
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _create_secret(path)
+    return path.read_bytes().strip()
+
+
+def _create_secret(path: Path) -> None:
+    """Makes the key once, whole, also when several processes start at the same time."""
+    if path.exists():
+        return
+    draft = path.with_name(f".secret-{os.getpid()}-{secrets.token_hex(4)}")
+    draft.touch(mode=0o600)
+    draft.write_text(secrets.token_hex(32))
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+
+
+_opened: tuple[int, Resources] | None = None
+
+
+def current() -> Resources:
+    """This process's resources, opened at first use; a forked child opens its own."""
+    global _opened
+    if _opened is None or _opened[0] != os.getpid():
+        _opened = (os.getpid(), Resources.open(get_settings()))
+    return _opened[1]

@@ -1,0 +1,221 @@
+"""The use case: validate -> persist -> commit -> dispatch. And the others by which a client steers a job."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import redis
+from kombu.exceptions import OperationalError
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from backend.errors import (
+    BrokerUnavailable,
+    FieldError,
+    IdempotencyConflict,
+    InvalidRequest,
+    NotFound,
+    StorageError,
+    TargetRefused,
+)
+from backend.jobs import ids, queries, store
+from backend.jobs.models import ENDED, IdempotencyKey, Job, Status
+from backend.pipelines import PIPELINES
+from backend.pipelines.base import JobRequest, Pipeline, Prepared
+from backend.resources import Resources
+from backend.tasks import lifecycle, notify
+from backend.views import now
+
+log = logging.getLogger(__name__)
+
+Answer = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What the client is answered."""
+
+    job_id: UUID
+    answer: Answer
+    replayed: bool  # the first answer to this idempotency key, again
+
+
+def submit(
+    resources: Resources,
+    pipeline: Pipeline,
+    request: JobRequest,
+    *,
+    owner: str,
+    idempotency_key: str | None,
+    answer: Callable[[Job], Answer],
+) -> Submission:
+    """Accepts a job. It is committed when this returns, and from then on it is not lost.
+
+    Raises `InvalidRequest`, `IdempotencyConflict` or `DatabaseUnavailable`; a broker that is away is no
+    reason to raise: the sweep dispatches the job when it is back.
+    """
+    fingerprint = _fingerprint(pipeline, request)
+    if idempotency_key and (known := _replay(resources, owner, idempotency_key, fingerprint)):
+        return known
+    _check_webhook(resources, request)
+    job = _new_job(resources, pipeline.name, request, pipeline.prepare(request, resources), owner)
+    try:
+        with resources.db.session_scope() as session:
+            store.accept(session, job, now())
+            first = answer(_loaded(session, job.id))
+            if idempotency_key:
+                session.add(
+                    IdempotencyKey(
+                        owner=owner, key=idempotency_key, fingerprint=fingerprint, job_id=job.id,
+                        response=first, created_at=now(),
+                    )
+                )  # fmt: skip
+    except IntegrityError:  # another request with this key was faster
+        known = _replay(resources, owner, idempotency_key or "", fingerprint)
+        if known is None:
+            raise
+        return known
+    dispatch_or_leave(resources, job.id)
+    return Submission(job.id, first, replayed=False)
+
+
+def _loaded(session: Session, job_id: UUID) -> Job:
+    session.flush()
+    job = queries.get(session, job_id)
+    assert job is not None
+    return job
+
+
+def _fingerprint(pipeline: Pipeline, request: JobRequest) -> str:
+    text = json.dumps([pipeline.name, request.model_dump(mode="json")], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _replay(resources: Resources, owner: str, key: str, fingerprint: str) -> Submission | None:
+    with resources.db.read_scope() as session:
+        known = queries.idempotency_key(session, owner, key)
+    if known is None:
+        return None
+    if known.fingerprint != fingerprint:
+        raise IdempotencyConflict
+    return Submission(known.job_id, known.response, replayed=True)
+
+
+def _check_webhook(resources: Resources, request: JobRequest) -> None:
+    if request.webhook is None:
+        return
+    try:
+        resources.notifier.check_target(request.webhook.url)
+    except TargetRefused as exc:
+        raise InvalidRequest(
+            "The webhook's URL can't be used.", errors=(FieldError("#/webhook/url", exc.detail),)
+        ) from exc
+
+
+def _new_job(resources: Resources, pipeline: str, request: JobRequest, prepared: Prepared, owner: str) -> Job:
+    created = now()
+    return Job(
+        id=ids.new_job_id(),
+        owner=owner,
+        pipeline=pipeline,
+        status=Status.PENDING,
+        input=prepared.input,
+        client_metadata=request.metadata,
+        webhook=request.webhook.model_dump(mode="json") if request.webhook else None,
+        total=prepared.total,
+        run=1,
+        last_event=0,
+        created_at=created,
+        updated_at=created,
+        deadline_at=created + timedelta(seconds=resources.settings.job_deadline_s),
+    )
+
+
+# -- dispatch -----------------------------------------------------------------------------------------
+
+
+def dispatch(resources: Resources, job_id: UUID) -> None:
+    """Gives the job to the broker. Raises `BrokerUnavailable`. May be done twice."""
+    with resources.db.read_scope() as session:
+        job = queries.get(session, job_id)
+        planned = job is not None and store.planned(session, job)
+    if job is None or job.status in ENDED:
+        return
+    try:
+        if job.run > 1:  # the result of an earlier run stands under the same id
+            resources.celery.backend.forget(str(job_id))
+        PIPELINES[job.pipeline].canvas(job, planned=planned).apply_async(task_id=str(job_id))
+    except (OperationalError, redis.RedisError, RuntimeError, OSError) as exc:
+        raise BrokerUnavailable from exc
+    with resources.db.session_scope() as session:
+        store.dispatched(session, job_id, now())
+
+
+def dispatch_or_leave(resources: Resources, job_id: UUID) -> None:
+    """Dispatches now if the broker is there; else the sweep does it later. The job is safe in both cases."""
+    try:
+        dispatch(resources, job_id)
+        notify.kick(job_id)
+    except BrokerUnavailable as exc:
+        log.warning("job %s waits for the broker: %s", job_id, exc.__cause__)
+
+
+# -- steering -----------------------------------------------------------------------------------------
+
+
+def cancel(resources: Resources, job_id: UUID, owner: str) -> None:
+    """Ends the job as canceled; one that has ended stays as it is. Raises `NotFound`."""
+    with resources.db.session_scope() as session:
+        job = _owned(session, job_id, owner)
+        ended = store.cancel(session, job, now())
+    if ended:
+        lifecycle.stop_nodes(resources, job_id)
+        lifecycle.publish_end(job)
+        notify.kick(job_id)
+
+
+def retry(resources: Resources, job_id: UUID, owner: str) -> None:
+    """Runs again what failed, under the same id. Raises `NotFound`, or `Conflict` if nothing failed."""
+    deadline = timedelta(seconds=resources.settings.job_deadline_s)
+    with resources.db.session_scope() as session:
+        store.retry(session, _owned(session, job_id, owner), now(), deadline)
+    dispatch_or_leave(resources, job_id)
+
+
+def delete(resources: Resources, job_id: UUID, owner: str) -> None:
+    """Deletes the job and its objects, canceling it first if it runs. Raises `NotFound`.
+
+    It is gone for clients when this returns; what the storage could not delete now, the sweep does.
+    """
+    with resources.db.session_scope() as session:
+        job = _owned(session, job_id, owner)
+        running = job.status not in ENDED
+        job.deleted_at = now()
+    if running:
+        lifecycle.stop_nodes(resources, job_id)
+    lifecycle.forget_result(job_id)
+    try:
+        erase(resources, job)
+    except StorageError as exc:
+        log.warning("objects of job %s are left to the sweep: %s", job_id, exc.detail)
+
+
+def erase(resources: Resources, job: Job) -> None:
+    """Deletes the objects of a job that is marked as deleted, then its rows. Raises `StorageError`."""
+    sizes = [*job.input["thumbnail_sizes"], max(job.input["width"], job.input["height"])]
+    keys = ids.object_keys(job.id, range(job.total), job.input["output_format"], sizes)
+    resources.storage.delete(keys)
+    with resources.db.session_scope() as session:
+        store.erase(session, job.id)
+
+
+def _owned(session: Session, job_id: UUID, owner: str) -> Job:
+    job = store.lock(session, job_id)
+    if job is None or job.owner != owner:
+        raise NotFound("There is no such job.")
+    return job

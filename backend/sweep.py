@@ -1,0 +1,130 @@
+"""Finds what is late and sets it right. Run by beat every few seconds; running it twice at once is harmless.
+
+The broker only carries: what it lost is found here, by the database, and sent again.
+"""
+
+import logging
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from amqp.exceptions import ChannelError
+from kombu.exceptions import OperationalError
+
+from backend import resources, submit
+from backend.celery_app import app
+from backend.errors import BrokerUnavailable, StorageError
+from backend.jobs import events, queries
+from backend.jobs.models import ENDED, Job, Status
+from backend.jobs.store import Fault
+from backend.resources import Resources
+from backend.tasks import lifecycle, notify
+from backend.views import now
+from contract.queues import CPU_QUEUES, SWEEP, gpu_queue
+
+log = logging.getLogger(__name__)
+
+UNDISPATCHED_AFTER = timedelta(seconds=2)  # the submitting process has had its chance
+IDEMPOTENCY_TTL = timedelta(hours=24)
+
+
+@app.task(name=SWEEP, soft_time_limit=240, time_limit=300)
+def sweep() -> None:
+    """One round."""
+    parts = resources.current()
+    try:
+        _dispatch_waiting(parts)
+        _rescue_silent(parts)
+    except BrokerUnavailable:
+        log.warning("the broker is away; the next sweep tries again")
+    _fail_overdue(parts)
+    _deliver_due(parts)
+    _erase_deleted(parts)
+    with parts.db.session_scope() as session:
+        queries.drop_old_idempotency_keys(session, now(), IDEMPOTENCY_TTL)
+
+
+def _dispatch_waiting(parts: Resources) -> None:
+    with parts.db.read_scope() as session:
+        waiting = queries.undispatched(session, now() - UNDISPATCHED_AFTER)
+    for job_id in waiting:
+        log.info("job %s was accepted and never dispatched: dispatched now", job_id)
+        submit.dispatch(parts, job_id)
+
+
+def _rescue_silent(parts: Resources) -> None:
+    """Sends a job again when the broker had it and nobody can be at work on it any more."""
+    quiet = now() - timedelta(seconds=parts.settings.redispatch_after_s)
+    with parts.db.read_scope() as session:
+        silent = queries.silent(session, quiet)
+    for job_id in silent:
+        with parts.db.read_scope() as session:
+            job = queries.get(session, job_id)
+        if job and _is_lost(parts, job):
+            log.warning("job %s (%s) was lost on its way: dispatched again", job_id, job.status.value)
+            submit.dispatch(parts, job_id)
+
+
+def _is_lost(parts: Resources, job: Job) -> bool:
+    if any(_waiting_in(queue) for queue in CPU_QUEUES):
+        return False  # workers are behind: its turn may come
+    if not job.images:
+        writing = job.status is Status.IN_PROGRESS
+        return not writing or now() - job.updated_at > _longest_writing(parts)
+    if not any(image.generated_at is None and image.status not in ENDED for image in job.images):
+        return now() - job.updated_at > timedelta(minutes=2)  # its callback never fired, or is at work
+    model = job.images[0].model
+    snapshot = parts.nodes.snapshot()
+    busy = any(node.running for node in snapshot.serving(model))
+    return snapshot.reachable and not busy and not _waiting_in(gpu_queue(model))
+
+
+def _longest_writing(parts: Resources) -> timedelta:
+    settings = parts.settings
+    return timedelta(seconds=settings.llm_timeout_s * settings.llm_attempts + 120)
+
+
+def _waiting_in(queue: str) -> int:
+    """Messages in a queue that nobody has taken. Raises `BrokerUnavailable`."""
+    try:
+        with app.connection_for_read() as connection:
+            channel: Any = connection.default_channel
+            declared = channel.queue_declare(queue, passive=True)
+            return int(declared.message_count)
+    except ChannelError:  # no such queue: nothing waits in it
+        return 0
+    except (OperationalError, OSError) as exc:
+        raise BrokerUnavailable from exc
+
+
+def _fail_overdue(parts: Resources) -> None:
+    with parts.db.read_scope() as session:
+        late = queries.overdue(session, now())
+    for job_id in late:
+        lifecycle.fail(job_id, _why_overdue(parts, job_id))
+
+
+def _why_overdue(parts: Resources, job_id: UUID) -> Fault:
+    with parts.db.read_scope() as session:
+        job = queries.get(session, job_id)
+    model = job.input.get("model") if job else None
+    if model and not parts.nodes.snapshot().serving(model):
+        return Fault("no_worker_for_model", f"No worker served the model {model} in time.", retryable=True)
+    return Fault("deadline_exceeded", "The job was not done in time.", retryable=True)
+
+
+def _deliver_due(parts: Resources) -> None:
+    with parts.db.read_scope() as session:
+        due = events.due_deliveries(session, now())
+    for job_id, seq in due:
+        notify.send(job_id, seq)
+
+
+def _erase_deleted(parts: Resources) -> None:
+    with parts.db.read_scope() as session:
+        deleted = queries.to_erase(session)
+    for job in deleted:
+        try:
+            submit.erase(parts, job)
+        except StorageError as exc:
+            log.warning("objects of job %s can't be deleted yet: %s", job.id, exc.detail)

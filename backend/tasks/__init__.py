@@ -1,0 +1,1 @@
+"""Celery tasks: thin, named, routed, safe to run twice."""

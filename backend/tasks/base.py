@@ -1,0 +1,50 @@
+"""What all tasks of a job share: a job whose task ends in an error ends too, with a code."""
+
+import logging
+from typing import Any
+from uuid import UUID
+
+from billiard.exceptions import SoftTimeLimitExceeded
+from celery import Task
+
+from backend.errors import FanfareError, ServiceUnavailable, StorageUnavailable
+from backend.jobs.store import Fault
+from backend.tasks import lifecycle
+
+log = logging.getLogger(__name__)
+
+# What goes away by itself: tried again with growing pauses, about half an hour in all.
+PATIENCE: dict[str, Any] = {
+    "autoretry_for": (ServiceUnavailable, StorageUnavailable),
+    "retry_backoff": 1,
+    "retry_backoff_max": 60,
+    "retry_jitter": True,
+    "max_retries": 30,
+}
+
+
+class JobTask(Task[Any, Any]):
+    """A task whose first argument after any result is a job's id, given as `job_id`."""
+
+    abstract = True
+
+    def on_failure(
+        self,
+        exc: Exception,
+        task_id: str,  # noqa: ARG002 - Celery's signature
+        args: tuple[Any, ...],  # noqa: ARG002
+        kwargs: dict[str, Any],
+        einfo: object,  # noqa: ARG002
+    ) -> None:
+        """Called once, after the last retry."""
+        log.error("task %s failed", self.name, exc_info=exc, extra={"job_id": kwargs.get("job_id")})
+        lifecycle.fail(UUID(kwargs["job_id"]), fault_of(exc))
+
+
+def fault_of(exc: BaseException) -> Fault:
+    """What the client is told of an error: our own in our own words, all others without detail."""
+    if isinstance(exc, FanfareError):
+        return Fault(exc.code, exc.detail, exc.retryable)
+    if isinstance(exc, SoftTimeLimitExceeded):
+        return Fault("deadline_exceeded", "A step of the job took too long.", retryable=True)
+    return Fault("internal", "Something went wrong on our side. Retry may help.", retryable=True)

@@ -1,0 +1,55 @@
+"""Entry of the CPU worker and of beat."""
+
+import logging
+from typing import Any
+
+from celery import signals
+
+from backend import resources, sweep
+from backend.celery_app import app
+from backend.settings import Settings
+from backend.tasks import lifecycle, media, notify, prompts
+from contract.queues import CPU_QUEUES, SWEEP
+
+TASK_MODULES = (lifecycle, media, notify, prompts, sweep)  # imported: that is what registers their tasks
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+def run_worker(settings: Settings, *, with_beat: bool) -> None:
+    """Works until it is told to stop; SIGTERM lets running tasks end."""
+    _configure(settings)
+    arguments = [
+        "worker",
+        "--pool=prefork",
+        f"--concurrency={settings.worker_concurrency}",
+        f"--queues={','.join(CPU_QUEUES)}",
+        f"--loglevel={settings.log_level}",
+        "--without-gossip",
+        "--without-mingle",
+        "--hostname=cpu-%n@%h",
+    ]
+    app.worker_main([*arguments, "--beat"] if with_beat else arguments)
+
+
+def run_beat(settings: Settings) -> None:
+    """Sends the sweep on time until it is told to stop. Two of them at once do no harm."""
+    _configure(settings)
+    app.start(["beat", f"--loglevel={settings.log_level}", "--pidfile="])
+
+
+def _configure(settings: Settings) -> None:
+    logging.basicConfig(level=settings.log_level, format=LOG_FORMAT)
+    app.conf.beat_scheduler = "celery.beat:Scheduler"  # keeps no file: the schedule is fixed
+    app.conf.beat_schedule = {
+        "sweep": {
+            "task": SWEEP,
+            "schedule": settings.sweep_interval_s,
+            "options": {"expires": settings.sweep_interval_s * 2},  # late ones don't pile up
+        }
+    }
+
+
+@signals.worker_process_init.connect
+def _open_resources(**_: Any) -> None:  # noqa: ANN401 - Celery's signature
+    """Each child opens its own connections, before its first task."""
+    resources.current()
