@@ -1,0 +1,113 @@
+"""Migrations and sessions, on both databases."""
+
+import threading
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from backend import db, keys
+from backend.db import Base, Database
+from backend.errors import DatabaseUnavailable
+from backend.jobs import queries
+from backend.jobs.models import IdempotencyKey
+from tests.backend.conftest import MakeJob
+
+
+def test_migrations_make_what_the_models_say(database: Database) -> None:
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_several_processes_may_migrate_at_once(database_url: str) -> None:
+    # Given four starts at the same moment
+    errors: list[BaseException] = []
+    start = threading.Barrier(4)
+
+    def migrate() -> None:
+        start.wait()
+        try:
+            db.upgrade(database_url)
+        except BaseException as exc:  # noqa: BLE001 - reported below
+            errors.append(exc)
+
+    threads = [threading.Thread(target=migrate) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    # Then each finds the database migrated, and none failed
+    assert errors == []
+    database = Database(database_url)
+    database.check()
+    database.close()
+
+
+def test_an_unmigrated_database_says_so(database_url: str) -> None:
+    database = Database(database_url)
+    with pytest.raises(DatabaseUnavailable, match="not migrated"):
+        database.check()
+    database.close()
+
+
+def test_a_database_that_is_away_is_unavailable(tmp_path: Path) -> None:
+    for url in ("postgresql+psycopg://nobody@127.0.0.1:1/none", f"sqlite:///{tmp_path}"):
+        database = Database(url)
+        with pytest.raises(DatabaseUnavailable):
+            database.check()
+        database.close()
+
+
+def test_times_come_back_in_utc(database: Database) -> None:
+    there = datetime(2026, 1, 1, 12, tzinfo=timezone(timedelta(hours=5)))
+    with database.session_scope() as session:
+        session.add(
+            IdempotencyKey(
+                owner="a", key="k", fingerprint="f", job_id=UUID(int=1), response={}, created_at=there
+            )
+        )  # fmt: skip
+    with database.read_scope() as session:
+        known = queries.idempotency_key(session, "a", "k")
+        assert known is not None
+        assert known.created_at == there
+        assert known.created_at.tzinfo is UTC
+
+
+def test_a_session_is_all_or_nothing(database: Database) -> None:
+    def half_way() -> None:
+        with database.session_scope() as session:
+            keys.create(session, "half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half_way()
+    with database.read_scope() as session:
+        assert keys.list_keys(session) == []
+
+
+def test_foreign_keys_hold(database: Database, make_job: MakeJob) -> None:
+    job_id = make_job(planned=2)
+    with database.session_scope() as session:
+        session.execute(sa.text("DELETE FROM jobs"))
+    with database.read_scope() as session:
+        assert session.scalar(sa.text("SELECT count(*) FROM image_generations")) == 0, job_id
+
+
+def test_many_writers_wait_for_each_other(database: Database) -> None:
+    def write(number: int) -> None:
+        for step in range(5):
+            with database.session_scope() as session:
+                keys.create(session, f"{number}-{step}")
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with database.read_scope() as session:
+        assert len(keys.list_keys(session)) == 30
