@@ -1,0 +1,67 @@
+"""What all tests share: a clean environment, and real services that are started when first asked for."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.services import PostgresServer, RedisServer, postgres_server, redis_server
+
+# Before any module of ours reads its settings: what the developer has set is not what is tested.
+for _name in list(os.environ):
+    if _name.upper().startswith(("FANFARE_", "OPENAI_", "AWS_", "SUPABASE_")) or _name.upper().endswith(
+        "_PROXY"
+    ):
+        del os.environ[_name]
+
+_home = tempfile.TemporaryDirectory(prefix="fanfare-home-", ignore_cleanup_errors=True)
+os.environ["FANFARE_HOME"] = str(Path(_home.name) / "home")
+
+
+def pytest_unconfigure() -> None:
+    """Takes the home of this test run away."""
+    _home.cleanup()
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[RedisServer]:
+    """One server for the whole run. A test that stops or fills a server starts one of its own."""
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(shared_redis: RedisServer) -> str:
+    """An empty database of a real Redis."""
+    return shared_redis.new_url()
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A server for this test alone, to stop (`own_redis.service.stop()`) and start again."""
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def shared_postgres() -> Iterator[PostgresServer]:
+    """One server for the whole run. A test that stops a server starts one of its own."""
+    with postgres_server() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(shared_postgres: PostgresServer) -> Iterator[str]:
+    """An empty database of a real Postgres."""
+    name = shared_postgres.create_database()
+    yield shared_postgres.url(name)
+    shared_postgres.drop_database(name)
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A server for this test alone, to stop and start again."""
+    with postgres_server() as server:
+        yield server
