@@ -6,11 +6,10 @@ A node needs the broker's URL and nothing else; the result store's is the broker
 import socket
 from functools import cache
 from typing import Annotated, Literal
+from urllib.parse import unquote
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-
-EngineName = Literal["sketch", "openai"]
 
 
 class Settings(BaseSettings):
@@ -24,12 +23,16 @@ class Settings(BaseSettings):
     result_url: str = ""  # empty: the broker's URL, when that is Redis
 
     node_name: str = Field(default_factory=socket.gethostname)
-    node_engines: Annotated[list[EngineName], NoDecode] = ["sketch"]
+    node_engines: Annotated[list[str], NoDecode] = ["sketch"]  # names of `gpu_worker.tasks.ENGINES`
     node_concurrency: int = Field(default=4, ge=1, le=256)  # images in hand: being made, encoded, uploaded
     node_announce_s: float = Field(default=3, gt=0, le=60)
     node_attempts: int = Field(default=3, ge=1, le=20)  # per image, over all nodes and restarts
+    node_drain_s: float = Field(default=30, ge=0, le=3600)  # to finish what is begun; the rest is handed back
     batch_window_ms: int = Field(default=20, ge=0, le=1000)
     upload_timeout_s: float = Field(default=60, gt=0, le=600)
+
+    # the sketch engine as a simulator: each picture takes at least this long, with progress and cancel
+    sketch_delay_s: float = Field(default=0, ge=0, le=3600)
 
     # the openai engine: any server with the images API
     images_url: str = Field(
@@ -57,6 +60,25 @@ class Settings(BaseSettings):
         if not self.result_url:
             raise ValueError("FANFARE_RESULT_URL is needed: the broker is not Redis")
         return self
+
+    def secrets(self) -> list[str]:
+        """What must not be seen in a log."""
+        passwords = [unquote(part) for url in (self.broker_url, self.result_url) for part in _passwords(url)]
+        return [self.images_api_key.get_secret_value(), *passwords]
+
+    def can_reach_images_api(self) -> bool:
+        """OpenAI wants a key; other servers may want none."""
+        return bool(self.images_url or self.images_api_key.get_secret_value())
+
+
+def _passwords(url: str) -> list[str]:
+    """The passwords in a URL, or in several that are parted by semicolons."""
+    return [
+        credentials.partition(":")[2]
+        for one in url.split(";")
+        for credentials, at, _ in (one.partition("://")[2].rpartition("@"),)
+        if at and credentials.partition(":")[2]
+    ]
 
 
 @cache

@@ -1,0 +1,76 @@
+"""Says what a node would do with these settings, and what to mend."""
+
+import sys
+from collections.abc import Iterator
+
+import redis
+
+from contract.signals import Signals, connect
+from gpu_worker import __version__
+from gpu_worker.broker import Unreachable, check_broker, check_result_store
+from gpu_worker.celery_app import create_celery_app
+from gpu_worker.log import scrub
+from gpu_worker.settings import Settings
+from gpu_worker.tasks import ENGINES
+
+
+def check(settings: Settings) -> int:
+    """Prints settings, engines and connections; 0 if a node could start, else 1."""
+    _say(f"Fanfare node {__version__}")
+    for line in _settings(settings):
+        _say(f"  {line}")
+    faults = [fault for fault in (*_engine_faults(settings), *_connection_faults(settings)) if fault]
+    for fault in faults:
+        _say(f"To mend: {fault}")
+    _say("All is well." if not faults else f"{len(faults)} to mend.")
+    return 1 if faults else 0
+
+
+def health(settings: Settings) -> int:
+    """0 if a node of this name has announced itself lately, else 1."""
+    try:
+        nodes = Signals(connect(settings.result_url)).nodes()
+    except redis.RedisError as exc:
+        _say(f"The result store can't be asked: {scrub(str(exc))}")
+        return 1
+    ours = [node for node in nodes if node.node.startswith(f"{settings.node_name}/")]
+    for node in ours:
+        _say(f"{node.node}: {node.state}, {node.running} in hand, {node.done} done, {node.failed} failed")
+    if not ours:
+        _say(f"No node named {settings.node_name} has announced itself lately.")
+    return 0 if ours else 1
+
+
+def _settings(settings: Settings) -> Iterator[str]:
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        yield f"{name} = {scrub(str(value), settings.secrets())}"
+
+
+def _engine_faults(settings: Settings) -> Iterator[str]:
+    for name in settings.node_engines:
+        try:
+            engine = ENGINES[name].make(settings)
+        except Exception as exc:  # noqa: BLE001 - whatever an engine's library raises is what we tell
+            yield f"The engine {name} can't be started: {scrub(str(exc), settings.secrets())}"
+            continue
+        models = ", ".join(card.name for card in engine.models())
+        _say(f"  engine {name} on {engine.device.kind} ({engine.device.name}): {models}")
+        engine.close()
+
+
+def _connection_faults(settings: Settings) -> Iterator[str]:
+    try:
+        check_broker(create_celery_app(settings))
+        _say("  broker: reached")
+    except Unreachable as exc:
+        yield str(exc)
+    try:
+        check_result_store(connect(settings.result_url), settings.result_url)
+        _say("  result store: reached")
+    except Unreachable as exc:
+        yield str(exc)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")

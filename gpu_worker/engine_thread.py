@@ -1,0 +1,106 @@
+"""The one thread that owns the engine: takes batches, has them made, puts outcomes into futures."""
+
+import logging
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import InvalidStateError
+from contextlib import suppress
+
+from contract.messages import FailureCode
+from gpu_worker.batcher import Batcher, Draining, Served, Waiting
+from gpu_worker.engines.base import Engine, Failure, ImageRequest, Outcome, Picture, Watch
+
+logger = logging.getLogger(__name__)
+
+ENGINE_FAILED = Failure(
+    FailureCode.ENGINE_FAILED, "The image could not be made: the engine failed.", retryable=True
+)
+OUT_OF_MEMORY = Failure(
+    FailureCode.OUT_OF_MEMORY, "The node ran out of memory with this image.", retryable=True
+)
+
+
+class EngineThread(threading.Thread):
+    """Survives whatever an engine raises. Should it die all the same, it calls `on_death`, once."""
+
+    def __init__(self, engine: Engine, batcher: Batcher, watch: Watch, on_death: Callable[[], None]) -> None:
+        super().__init__(name="engine", daemon=True)
+        self._engine = engine
+        self._batcher = batcher
+        self._watch = watch
+        self._on_death = on_death
+        self._in_work: list[Waiting] = []
+
+    def run(self) -> None:
+        try:
+            while self._serve_next():
+                pass
+        except BaseException:  # a defect of ours: the process is of no more use, its launcher starts another
+            logger.critical("The engine thread died", exc_info=True)
+            self._on_death()
+            self.hand_back()
+        else:
+            self._close_engine()
+
+    def hand_back(self) -> None:
+        """Lets nobody wait any longer for what is in the engine: those futures end in `Draining`."""
+        for waiting in list(self._in_work):
+            with suppress(InvalidStateError):  # it was done in this very moment
+                waiting.future.set_exception(Draining())
+
+    def _serve_next(self) -> bool:
+        """Serves one batch; False once there will be no more. Keeps nothing alive when it returns."""
+        batch = self._batcher.next_batch()
+        if batch is None:
+            return False
+        self._in_work = batch
+        begun = time.monotonic()
+        outcomes = self._outcomes([waiting.request for waiting in batch])
+        took = time.monotonic() - begun
+        for waiting, outcome in zip(batch, outcomes, strict=True):
+            with suppress(InvalidStateError):  # it was handed back meanwhile
+                waiting.future.set_result(Served(outcome, begun, took))
+        self._in_work = []
+        return True
+
+    def _outcomes(self, batch: Sequence[ImageRequest]) -> list[Outcome]:
+        """One outcome per request, whatever the engine does."""
+        try:
+            outcomes = self._engine.generate(batch, self._watch)
+        except MemoryError as exc:
+            self._bury(exc)
+            return [OUT_OF_MEMORY] * len(batch)
+        except BaseException as exc:  # noqa: BLE001 - even SystemExit: an engine's library may not end the node
+            self._bury(exc)
+            return [ENGINE_FAILED] * len(batch)
+        if len(outcomes) != len(batch):
+            logger.error("The engine gave %d outcomes for %d requests", len(outcomes), len(batch))
+            return [ENGINE_FAILED] * len(batch)
+        return [_checked(request, outcome) for request, outcome in zip(batch, outcomes, strict=True)]
+
+    def _bury(self, exc: BaseException) -> None:
+        """Logs an exception and empties its frames: what they hold (tensors) lives as long as they do."""
+        logger.error("The engine failed", exc_info=exc)
+        link: BaseException | None = exc
+        while link is not None:
+            traceback.clear_frames(link.__traceback__)
+            link = link.__cause__ or link.__context__
+
+    def _close_engine(self) -> None:
+        try:
+            self._engine.close()
+        except Exception:
+            logger.exception("The engine could not be closed")
+
+
+def _checked(request: ImageRequest, outcome: Outcome) -> Outcome:
+    """The outcome, if it keeps the promises of the engine protocol."""
+    if isinstance(outcome, Failure):
+        return outcome
+    asked = (request.width, request.height)
+    if isinstance(outcome, Picture) and outcome.image.size == asked and outcome.image.mode in ("RGB", "RGBA"):
+        return outcome
+    logger.error("The engine broke its promise: %r where %dx%d was asked for", outcome, *asked)
+    return ENGINE_FAILED

@@ -1,0 +1,364 @@
+"""The use case: one message in, one result out, whatever happens on the way."""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from pydantic import TypeAdapter, ValidationError
+
+from contract.messages import (
+    FailureCode,
+    GeneratedImage,
+    GenerateImage,
+    ImageFailure,
+    ImageResult,
+    ImageStarted,
+    ModelCard,
+    Timings,
+    seconds_left,
+)
+from contract.signals import Signals
+from gpu_worker.announcer import Tally
+from gpu_worker.batcher import Batcher, Draining, Served
+from gpu_worker.engines.base import Failure, ImageRequest, Picture
+from gpu_worker.fail_open import FailOpen
+from gpu_worker.finisher import Finisher, Stored
+from gpu_worker.reports import Reports
+from gpu_worker.upload import EXPIRED, UploadFailed, expired
+from gpu_worker.watch import NodeWatch
+
+logger = logging.getLogger(__name__)
+
+Result = GeneratedImage | ImageFailure
+
+ENGINE_TURNS = 3  # how often an image is given to the engine within one delivery
+FIRST_PAUSE_S = 0.5  # between the turns; doubled each time, with jitter
+AGAIN = {FailureCode.OUT_OF_MEMORY, FailureCode.ENGINE_FAILED, FailureCode.PROVIDER_FAILED}
+
+CANCELED = Failure(FailureCode.CANCELED, "The job was canceled.", retryable=False)
+TOO_LATE = Failure(
+    FailureCode.DEADLINE_EXCEEDED, "The image was not made before its deadline.", retryable=True
+)
+POISON = Failure(
+    FailureCode.WORKER_LOST, "The nodes that worked on this image were lost each time.", retryable=True
+)
+NOT_HERE = Failure(FailureCode.MODEL_NOT_AVAILABLE, "The node doesn't have this model.", retryable=True)
+
+_RESULT: TypeAdapter[Result] = TypeAdapter(ImageResult)
+_NOBODY = UUID(int=0)
+
+
+class NotMade(Exception):
+    """Ends the work on one image; its failure is the result."""
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+        super().__init__(failure.message)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What an image goes through on its node."""
+
+    batcher: Batcher
+    watch: NodeWatch
+    finisher: Finisher
+    signals: Signals
+    fail_open: FailOpen
+    reports: Reports
+    tally: Tally
+
+
+class Generation:
+    """Makes the images of one node. `make` may run in many threads at once."""
+
+    def __init__(
+        self, node: str, models: Mapping[str, ModelCard], parts: Parts, *, attempts_allowed: int
+    ) -> None:
+        self._node = node
+        self._models = models
+        self._parts = parts
+        self._attempts_allowed = attempts_allowed
+        self._in_hand: dict[tuple[UUID, int], Future[Result]] = {}
+        self._lock = threading.Lock()
+
+    def make(self, raw: object) -> Result:
+        """One `GenerateImage` in its wire form -> its result. Raises `Draining`, else nothing on purpose."""
+        try:
+            message = GenerateImage.model_validate(raw)
+        except ValidationError as exc:
+            faults = exc.errors(include_input=False, include_url=False)  # the input may hold a signed URL
+            logger.error("A message that is not valid: %s", faults)  # noqa: TRY400 - the faults tell all
+            return result_for_unreadable(raw, self._node)
+        return self._make_once(message)
+
+    def _make_once(self, message: GenerateImage) -> Result:
+        """A message that is delivered again while its image is in hand waits for that one's result."""
+        mine: Future[Result] = Future()
+        with self._lock:
+            first = self._in_hand.setdefault((message.image_id, message.run), mine)
+        if first is not mine:
+            return first.result()
+        try:
+            with self._parts.tally.one_in_hand():
+                result = self._repeat_or_make(message)
+            mine.set_result(result)
+        except BaseException as exc:
+            mine.set_exception(exc)
+            raise
+        finally:
+            with self._lock:
+                del self._in_hand[message.image_id, message.run]
+        return result
+
+    def _repeat_or_make(self, message: GenerateImage) -> Result:
+        kept = self._kept_result(message)
+        if kept is None:
+            result = self._attempt(message)
+            self._keep(result)
+            self._parts.tally.count(made=isinstance(result, GeneratedImage))
+        else:
+            result = kept
+        self._parts.reports.ended(result)
+        return result
+
+    def _attempt(self, message: GenerateImage) -> Result:
+        attempt = 0
+        try:
+            self._refuse_what_is_of_no_use(message)
+            attempt = self._count_attempt(message)
+            return self._made(message, attempt)
+        except NotMade as exc:
+            logger.info("Image %s failed: %s", message.image_id, exc.failure.code)
+            return result_of_failure(message, exc.failure, self._node, attempt)
+
+    def _made(self, message: GenerateImage, attempt: int) -> GeneratedImage:
+        self._report_start(message, attempt)
+        served, picture = self._picture(message, attempt)
+        try:
+            stored = self._parts.finisher.finish(picture, message, seconds_left=_left(message))
+        except UploadFailed as exc:
+            logger.warning("Image %s was not stored: %s", message.image_id, exc)
+            raise NotMade(exc.failure) from exc
+        result = self._report_of(message, attempt, served, picture, stored)
+        logger.info("Image %s made in %.2f s", message.image_id, served.took_s)
+        return result
+
+    # -- before ---------------------------------------------------------------------------------------
+
+    def _refuse_what_is_of_no_use(self, message: GenerateImage) -> None:
+        card = self._models.get(message.model)
+        if card is None:
+            raise NotMade(NOT_HERE)
+        if fault := _fault_in(message, card):
+            raise NotMade(Failure(FailureCode.INVALID_REQUEST, fault, retryable=False))
+        if _left(message) <= 0:
+            raise NotMade(TOO_LATE)
+        if expired(message.upload):
+            raise NotMade(EXPIRED)
+        if self._canceled(message):
+            raise NotMade(CANCELED)
+
+    def _canceled(self, message: GenerateImage) -> bool:
+        ask = self._parts.signals.canceled
+        nobody: set[UUID] = set()
+        return message.job_id in self._parts.fail_open(lambda: ask([message.job_id]), nobody)
+
+    def _count_attempt(self, message: GenerateImage) -> int:
+        """Which attempt this is, over all nodes and restarts. A prompt that kills its node ends here."""
+        count = self._parts.signals.count_attempt
+        attempt = self._parts.fail_open(lambda: count(message.image_id, message.run), 1)
+        if attempt > self._attempts_allowed:
+            raise NotMade(POISON)
+        return attempt
+
+    def _report_start(self, message: GenerateImage, attempt: int) -> None:
+        started = ImageStarted(
+            job_id=message.job_id,
+            image_id=message.image_id,
+            index=message.index,
+            run=message.run,
+            node=self._node,
+            attempts=attempt,
+            started_at=datetime.now(UTC),
+        )
+        self._parts.reports.started(started)
+
+    # -- the engine -----------------------------------------------------------------------------------
+
+    def _picture(self, message: GenerateImage, attempt: int) -> tuple[Served, Picture]:
+        for turn in range(1, ENGINE_TURNS + 1):
+            try:
+                served = self._served(message, attempt, turn)
+            except Draining:
+                if turn == 1:
+                    self._take_back_attempt(message)
+                raise
+            if isinstance(served.outcome, Picture):
+                return served, served.outcome
+            failure = served.outcome
+            if turn == ENGINE_TURNS or not failure.retryable or failure.code not in AGAIN:
+                break
+            self._pause(turn, message)
+        raise NotMade(failure)
+
+    def _served(self, message: GenerateImage, attempt: int, turn: int) -> Served:
+        """One turn in the engine. A prompt that was begun before and lost goes alone: it may be poison."""
+        request = _request(message, f"{message.image_id}:{message.run}:{attempt}:{turn}")
+        parts = self._parts
+        future = parts.batcher.submit(request, message.job_id, alone=attempt > 1)
+        parts.watch.track(request.id, message.job_id, message.index, future)
+        try:
+            served = future.result(timeout=max(_left(message), 0))
+        except TimeoutError as exc:
+            parts.watch.drop(request.id)
+            raise NotMade(TOO_LATE) from exc
+        except CancelledError as exc:
+            self._leave_or(CANCELED)
+            raise NotMade(CANCELED) from exc
+        if isinstance(served.outcome, Failure) and served.outcome.code == FailureCode.CANCELED:
+            self._leave_or(served.outcome)
+        return served
+
+    def _leave_or(self, failure: Failure) -> None:
+        """What was dropped while the node leaves was not canceled by its job: it is handed back."""
+        if self._parts.batcher.closed.is_set():
+            raise Draining
+        raise NotMade(failure)
+
+    def _take_back_attempt(self, message: GenerateImage) -> None:
+        take_back = self._parts.signals.take_back_attempt
+        self._parts.fail_open(lambda: take_back(message.image_id, message.run), None)
+
+    def _pause(self, turn: int, message: GenerateImage) -> None:
+        longest = FIRST_PAUSE_S * 2 ** (turn - 1)
+        pause = min(longest * random.uniform(0.5, 1), max(_left(message), 0))  # noqa: S311 - jitter
+        self._parts.batcher.closed.wait(pause)
+
+    # -- after ----------------------------------------------------------------------------------------
+
+    def _report_of(
+        self, message: GenerateImage, attempt: int, served: Served, picture: Picture, stored: Stored
+    ) -> GeneratedImage:
+        begun = datetime.now(UTC) - timedelta(seconds=time.monotonic() - served.begun_at)
+        return GeneratedImage(
+            job_id=message.job_id,
+            image_id=message.image_id,
+            index=message.index,
+            run=message.run,
+            key=message.key,
+            content_type=stored.content_type,
+            bytes=stored.size,
+            sha256=stored.sha256,
+            width=picture.image.width,
+            height=picture.image.height,
+            seed=message.seed,
+            model=message.model,
+            node=self._node,
+            attempts=attempt,
+            timings=Timings(
+                queued_ms=max(0, round(seconds_left(begun, message.queued_at) * 1000)),
+                generate_ms=round(served.took_s * 1000),
+                store_ms=round(stored.took_s * 1000),
+            ),
+            made_with=dict(picture.made_with),
+        )
+
+    def _kept_result(self, message: GenerateImage) -> Result | None:
+        kept_result = self._parts.signals.kept_result
+        text = self._parts.fail_open(lambda: kept_result(message.image_id, message.run), None)
+        if text is None:
+            return None
+        try:
+            return _RESULT.validate_json(text)
+        except ValidationError:  # of another version
+            return None
+
+    def _keep(self, result: Result) -> None:
+        keep, text = self._parts.signals.keep_result, result.model_dump_json()
+        self._parts.fail_open(lambda: keep(result.image_id, result.run, text), None)
+
+
+def result_of_failure(message: GenerateImage, failure: Failure, node: str, attempts: int) -> ImageFailure:
+    """A failure, as it is reported."""
+    return ImageFailure(
+        job_id=message.job_id,
+        image_id=message.image_id,
+        index=message.index,
+        run=message.run,
+        code=failure.code,
+        message=failure.message[:500],
+        retryable=failure.retryable,
+        node=node,
+        attempts=attempts,
+    )
+
+
+def result_for_unreadable(
+    raw: object,
+    node: str,
+    code: FailureCode = FailureCode.INVALID_REQUEST,
+    text: str = "The node could not read the request for this image.",
+) -> ImageFailure:
+    """A failure for a message of which only parts, or nothing, can be read."""
+    parts: Mapping[str, Any] = raw if isinstance(raw, Mapping) else {}
+    return ImageFailure(
+        job_id=_uuid_or_nobody(parts.get("job_id")),
+        image_id=_uuid_or_nobody(parts.get("image_id")),
+        index=_int_or(0, parts.get("index")),
+        run=_int_or(1, parts.get("run")),
+        code=code,
+        message=text,
+        retryable=code is FailureCode.INTERNAL,
+        node=node,
+        attempts=0,
+    )
+
+
+def _uuid_or_nobody(value: object) -> UUID:
+    try:
+        return UUID(str(value))
+    except ValueError:
+        return _NOBODY
+
+
+def _int_or(default: int, value: object) -> int:
+    return value if isinstance(value, int) and 0 <= value < 2**31 else default
+
+
+def _left(message: GenerateImage) -> float:
+    return seconds_left(message.deadline, datetime.now(UTC))
+
+
+def _request(message: GenerateImage, request_id: str) -> ImageRequest:
+    return ImageRequest(
+        id=request_id,
+        model=message.model,
+        prompt=message.prompt,
+        width=message.width,
+        height=message.height,
+        seed=message.seed,
+        negative_prompt=message.negative_prompt,
+        title=message.title,
+        steps=message.steps,
+        guidance=message.guidance,
+    )
+
+
+def _fault_in(message: GenerateImage, card: ModelCard) -> str | None:
+    """What the model can't do, in words for the client."""
+    sides = (message.width, message.height)
+    if not all(card.min_size <= side <= card.max_size for side in sides):
+        return f"Each side must have from {card.min_size} to {card.max_size} pixels."
+    if any(side % card.size_multiple for side in sides):
+        return f"Each side must be a multiple of {card.size_multiple} pixels."
+    if message.steps is not None and not 1 <= message.steps <= card.max_steps:
+        return f"The number of steps must be from 1 to {card.max_steps}."
+    return None

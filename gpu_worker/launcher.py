@@ -1,0 +1,154 @@
+"""Starts one node process for each slot, keeps it running, and ends all in good order."""
+
+import logging
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gpu_worker.devices import Slot
+
+logger = logging.getLogger(__name__)
+
+FIRST_PAUSE_S = 1.0  # before a restart; doubled each time
+LONGEST_PAUSE_S = 60.0
+HEALTHY_AFTER_S = 60.0  # who has run for so long is restarted without a pause to speak of
+LEAVE_S = 20.0  # for a process to end after its grace
+HURRY_S = 15.0  # for a process to hand all back and end, once it was told twice
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A slot and the engine that is served there."""
+
+    engine: str
+    slot: Slot
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "gpu_worker", "serve", self.engine, self.slot.name]
+
+
+class Child:
+    """The process of one seat, and when to start it again."""
+
+    def __init__(self, seat: Seat, width: int) -> None:
+        self.name = seat.slot.name
+        self._seat = seat
+        self._prefix = f"{seat.slot.name:<{width}} | "
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
+        self._started = 0.0
+        self._next_pause_s = FIRST_PAUSE_S
+        self.pause_s = 0.0  # before the next start
+        self._due = 0.0
+
+    def start_when_due(self) -> None:
+        if self._process is None and time.monotonic() >= self._due:
+            self._start()
+
+    def _start(self) -> None:
+        # A session of its own: Ctrl-C in a terminal is for the launcher, who passes it on.
+        # stdin is a pipe that nobody writes to: it closes when the launcher ends, in whatever way.
+        self._process = subprocess.Popen(  # noqa: S603 - our own module
+            self._seat.command(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **self._seat.slot.environment},
+            start_new_session=True,
+        )
+        self._started = time.monotonic()
+        self._reader = threading.Thread(target=self._copy_lines, args=(self._process,), daemon=True)
+        self._reader.start()
+
+    def _copy_lines(self, process: "subprocess.Popen[bytes]") -> None:
+        assert process.stdout is not None
+        with process.stdout:
+            for line in process.stdout:
+                sys.stderr.write(self._prefix + line.decode(errors="replace"))
+                sys.stderr.flush()
+
+    def reap(self) -> int | None:
+        """The exit code of the process if it has ended by now; it is due again after a pause."""
+        if self._process is None or self._process.poll() is None:
+            return None
+        process, self._process = self._process, None
+        if process.stdin is not None:
+            process.stdin.close()
+        if self._reader is not None:
+            self._reader.join(timeout=2)
+        if time.monotonic() - self._started > HEALTHY_AFTER_S:
+            self._next_pause_s = FIRST_PAUSE_S
+        self.pause_s = self._next_pause_s
+        self._next_pause_s = min(self.pause_s * 2, LONGEST_PAUSE_S)
+        self._due = time.monotonic() + self.pause_s
+        return process.returncode
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None
+
+    def send(self, number: int) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+
+class Launcher:
+    """`run` blocks until a signal ends it. The first one drains, the second hurries, then all are killed."""
+
+    def __init__(self, seats: Sequence[Seat], drain_s: float) -> None:
+        width = max(len(seat.slot.name) for seat in seats)
+        self._children = [Child(seat, width) for seat in seats]
+        self._drain_s = drain_s
+        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()  # its put is safe in a handler
+
+    def run(self) -> int:
+        """The exit code: 0 after a drain in good order, 1 if a process had to be killed."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda got, _frame: self._signals.put(got))
+        while not self._signal_within(0.2):
+            for child in self._children:
+                code = child.reap()
+                if code is not None:
+                    logger.error(
+                        "The node on %s ended (%d); next start in %.0f s", child.name, code, child.pause_s
+                    )
+                child.start_when_due()
+        return self._end()
+
+    def _signal_within(self, seconds: float) -> bool:
+        try:
+            self._signals.get(timeout=seconds)
+        except queue.Empty:
+            return False
+        return True
+
+    def _end(self) -> int:
+        logger.info("Leaving: the nodes finish what they have begun (again Ctrl-C: at once)")
+        for number, patience_s in ((signal.SIGTERM, self._drain_s + LEAVE_S), (signal.SIGTERM, HURRY_S)):
+            self._send(number)
+            if self._all_ended_within(patience_s):
+                return 0
+        logger.error("Killing the nodes that are left")
+        self._send(signal.SIGKILL)
+        self._all_ended_within(5)
+        return 1
+
+    def _send(self, number: int) -> None:
+        for child in self._children:
+            child.send(number)
+
+    def _all_ended_within(self, seconds: float) -> bool:
+        """Waits for the processes, or until the next signal."""
+        until = time.monotonic() + seconds
+        while any(child.running for child in self._children):
+            for child in self._children:
+                child.reap()
+            if time.monotonic() > until or self._signal_within(0.05):
+                break
+        return not any(child.running for child in self._children)

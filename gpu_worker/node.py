@@ -1,0 +1,213 @@
+"""One node process: puts the parts together, serves the queues of its models, leaves in good order."""
+
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+from datetime import UTC, datetime
+
+import redis
+from celery import signals as celery_signals
+from celery.apps.worker import Worker
+from celery.worker import WorkController
+from celery.worker import state as worker_state
+
+from contract.messages import NodeAnnouncement
+from contract.queues import gpu_queue
+from contract.signals import Signals, connect
+from gpu_worker import __version__
+from gpu_worker.announcer import Announcer, State, Tally
+from gpu_worker.batcher import Batcher
+from gpu_worker.broker import wait_for_broker
+from gpu_worker.celery_app import create_celery_app, silence_known_warnings
+from gpu_worker.drain import Drain, Steps
+from gpu_worker.engine_thread import EngineThread
+from gpu_worker.engines.base import Engine
+from gpu_worker.fail_open import FailOpen
+from gpu_worker.finisher import Finisher
+from gpu_worker.generation import Generation, Parts
+from gpu_worker.log import set_up_log
+from gpu_worker.reports import Reports
+from gpu_worker.settings import Settings
+from gpu_worker.tasks import ENGINES, register_tasks
+from gpu_worker.upload import Uploader
+from gpu_worker.watch import NodeWatch
+
+logger = logging.getLogger(__name__)
+
+ENGINE_DIED = 70  # exit code: EX_SOFTWARE
+WORKER_HEARTBEAT_S = 10  # events for whoever watches (Flower)
+
+
+class CeleryWorker(Worker):
+    """Celery's worker, but for its signal handlers: this node drains by its own code."""
+
+    def install_platform_tweaks(self, worker: WorkController) -> None:
+        """Installs no handlers: `Node` has its own."""
+
+
+class Node:
+    """The parts of one process, and their life."""
+
+    def __init__(self, settings: Settings, engine: Engine, slot: str) -> None:
+        self.name = f"{settings.node_name}/{slot}/{secrets.token_hex(3)}"
+        self._settings = settings
+        self._engine = engine
+        self._state: State = "starting"
+        self._started_at = datetime.now(UTC)
+        self._worker: CeleryWorker | None = None
+        self._cards = tuple(engine.models())
+        self._tally = Tally()
+        self._drain = Drain(settings.node_drain_s)
+        self._wire_up()
+
+    def _wire_up(self) -> None:
+        settings = self._settings
+        fail_open = FailOpen("The result store", (redis.RedisError,))
+        signals = Signals(connect(settings.result_url))
+        self._app = create_celery_app(settings)
+        self._batcher = Batcher(
+            self._engine, window_s=settings.batch_window_ms / 1000, crowd=settings.node_concurrency
+        )
+        self._watch = NodeWatch(signals, fail_open)
+        self._engine_thread = EngineThread(
+            self._engine, self._batcher, self._watch, lambda: self._drain.request(ENGINE_DIED)
+        )
+        self._announcer = Announcer(signals, fail_open, self._describe, settings.node_announce_s)
+        finisher = Finisher(Uploader(settings.upload_timeout_s), f"Fanfare {__version__}")
+        parts = Parts(
+            self._batcher, self._watch, finisher, signals, fail_open, Reports(self._app), self._tally
+        )
+        cards = {card.name: card for card in self._cards}
+        generation = Generation(self.name, cards, parts, attempts_allowed=settings.node_attempts)
+        register_tasks(self._app, generation, self.name)
+
+    def run(self) -> int:
+        """Serves until it is told to leave; the exit code of the process."""
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, lambda *_: self._drain.request())
+        self._drain.set_steps(
+            Steps(
+                stop_taking=self._stop_taking,
+                in_hand=lambda: self._tally.running,
+                drop=self._watch.drop_all,
+                abandon=self._engine_thread.hand_back,
+                leave=self._leave,
+            )
+        )
+        for thread in (self._drain, self._watch, self._announcer, self._engine_thread):
+            thread.start()
+        code = self._serve()
+        self._announcer.leave()
+        self._batcher.close()
+        self._watch.stop()
+        self._engine_thread.join(timeout=10)
+        logger.info("Gone")
+        return code
+
+    def request_drain(self) -> None:
+        """From any thread."""
+        self._drain.request()
+
+    def _serve(self) -> int:
+        """Runs Celery's worker in this thread; what it returns is the exit code."""
+        logger.info("Node %s: models %s", self.name, ", ".join(card.name for card in self._cards))
+        if not wait_for_broker(self._app, self._drain.asked.wait):
+            return 0
+        worker = self._worker = self._celery_worker()
+        if self._drain.asked.is_set():
+            return 0
+        worker.start()
+        if not self._drain.asked.is_set():  # its own doing: it was told so by remote control, or it failed
+            return worker.exitcode or 0
+        return int(worker_state.should_stop or 0)
+
+    def _celery_worker(self) -> CeleryWorker:
+        return CeleryWorker(
+            app=self._app,
+            hostname=f"{self.name.replace('/', '.')}@{os.uname().nodename}",
+            pool="threads",
+            concurrency=self._settings.node_concurrency,
+            queues=[gpu_queue(card.name) for card in self._cards],
+            loglevel=self._settings.log_level,
+            quiet=True,  # no banner
+            without_gossip=True,
+            without_mingle=True,
+            heartbeat_interval=WORKER_HEARTBEAT_S,
+            ready_callback=self._ready,
+        )
+
+    def _ready(self, _consumer: object) -> None:
+        logger.info("Ready")
+        self._set_state("ready")
+
+    def _set_state(self, state: State) -> None:
+        self._state = state
+        self._announcer.tell_news()
+
+    # -- the end --------------------------------------------------------------------------------------
+
+    def _stop_taking(self) -> None:
+        self._set_state("draining")
+        consumer = self._worker and getattr(self._worker, "consumer", None)
+        if consumer and consumer.task_consumer:
+            stopped = threading.Event()
+
+            def cancel_queues() -> None:
+                for card in self._cards:
+                    consumer.cancel_task_queue(gpu_queue(card.name))
+                stopped.set()
+
+            consumer.call_soon(cancel_queues)
+            stopped.wait(2)  # or else what is handed back would come again at once
+        self._batcher.close()
+
+    def _leave(self, exit_code: int) -> None:
+        """Ends Celery's worker: it looks at this flag in its loop, and while it waits for the broker."""
+        worker_state.should_stop = exit_code  # type: ignore[assignment]  # the stubs know only None
+        consumer = self._worker and getattr(self._worker, "consumer", None)
+        if consumer:
+            consumer.call_soon(lambda: None)  # wakes the loop
+
+    def _describe(self) -> NodeAnnouncement:
+        return NodeAnnouncement(
+            node=self.name,
+            version=__version__,
+            device=self._engine.device,
+            models=self._cards,
+            loaded=tuple(self._engine.loaded()),
+            state=self._state,
+            concurrency=self._settings.node_concurrency,
+            running=self._tally.running,
+            done=self._tally.done,
+            failed=self._tally.failed,
+            started_at=self._started_at,
+            seen_at=datetime.now(UTC),
+        )
+
+
+def serve(settings: Settings, engine_name: str, slot: str) -> int:
+    """The life of one node process; its exit code. Ends with its launcher, whose end closes our stdin."""
+    set_up_log(settings.log_level, settings.secrets())
+    silence_known_warnings()
+    celery_signals.setup_logging.connect(_leave_the_log_alone)
+    try:
+        engine = ENGINES[engine_name].make(settings)
+    except Exception:
+        logger.critical("The engine %s can't be started", engine_name, exc_info=True)
+        return 1
+    node = Node(settings, engine, slot)
+    threading.Thread(target=_watch_launcher, args=(node,), name="launcher-watch", daemon=True).start()
+    return node.run()
+
+
+def _leave_the_log_alone(**_: object) -> None:
+    """A receiver of this signal keeps Celery from setting up logging of its own."""
+
+
+def _watch_launcher(node: Node) -> None:
+    """The launcher holds the other end of our stdin and never writes: it can be read once he is gone."""
+    os.read(sys.stdin.fileno(), 1)
+    node.request_drain()

@@ -1,0 +1,103 @@
+"""Uploads bytes by one signed HTTP PUT, with a total deadline and bounded retries."""
+
+import asyncio
+import random
+import ssl
+import time
+from datetime import UTC, datetime
+from http import HTTPStatus
+
+import httpx
+
+from contract.messages import FailureCode, SignedUpload
+from gpu_worker.engines.base import Failure
+
+TRIES = 4
+FIRST_PAUSE_S = 0.5  # doubled after each try, with jitter
+LONGEST_PAUSE_S = 8.0
+
+EXPIRED = Failure(
+    FailureCode.UPLOAD_EXPIRED, "The storage no longer accepts the upload of this image.", retryable=True
+)
+TOO_LARGE = Failure(
+    FailureCode.UPLOAD_FAILED, "The image is larger than what the storage takes.", retryable=False
+)
+REFUSED = Failure(FailureCode.UPLOAD_FAILED, "The storage refused the image.", retryable=False)
+UNREACHABLE = Failure(
+    FailureCode.UPLOAD_FAILED, "The image could not be stored: the storage is away.", retryable=True
+)
+
+_EXPIRED_STATUSES = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.GONE}
+_PASSING_STATUSES = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
+
+
+class UploadFailed(Exception):
+    """The bytes were not stored."""
+
+    def __init__(self, failure: Failure, reason: str) -> None:
+        self.failure = failure
+        super().__init__(reason)  # for the log: without the URL, which is a key
+
+
+class Uploader:
+    """Makes signed PUTs. May be used by many threads at once."""
+
+    def __init__(self, timeout_s: float, *, first_pause_s: float = FIRST_PAUSE_S) -> None:
+        self._timeout_s = timeout_s
+        self._first_pause_s = first_pause_s
+        self._tls = ssl.create_default_context()
+
+    def put(self, upload: SignedUpload, content: bytes, *, seconds_left: float) -> None:
+        """Stores `content`, or raises `UploadFailed` after `timeout_s` or `seconds_left` at the latest."""
+        if len(content) > upload.max_bytes:
+            raise UploadFailed(TOO_LARGE, f"{len(content)} bytes, {upload.max_bytes} allowed")
+        until = time.monotonic() + min(self._timeout_s, seconds_left)
+        for turn in range(1, TRIES + 1):
+            try:
+                return self._put_once(upload, content, until)
+            except UploadFailed as exc:
+                pause = self._pause_s(turn)
+                if exc.failure is not UNREACHABLE or turn == TRIES or time.monotonic() + pause >= until:
+                    raise
+            time.sleep(pause)
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    def _pause_s(self, turn: int) -> float:
+        longest: float = min(self._first_pause_s * 2 ** (turn - 1), LONGEST_PAUSE_S)
+        return longest * random.uniform(0.5, 1)  # noqa: S311 - jitter
+
+    def _put_once(self, upload: SignedUpload, content: bytes, until: float) -> None:
+        try:
+            status = asyncio.run(self._status(upload, content, until - time.monotonic()))
+        except TimeoutError as exc:
+            raise UploadFailed(UNREACHABLE, "no answer in time") from exc
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as exc:
+            raise UploadFailed(REFUSED, "not a URL that can be uploaded to") from exc
+        except httpx.HTTPError as exc:
+            raise UploadFailed(UNREACHABLE, type(exc).__name__) from exc
+        if not HTTPStatus(200) <= status < HTTPStatus(300):
+            raise UploadFailed(_failure_of(status, upload), f"status {status}")
+
+    async def _status(self, upload: SignedUpload, content: bytes, timeout_s: float) -> int:
+        """One PUT. Async for one reason: so there is a deadline for the whole, whatever the server drips."""
+        async with (
+            asyncio.timeout(max(timeout_s, 0)),
+            httpx.AsyncClient(verify=self._tls, timeout=timeout_s, follow_redirects=False) as client,
+            client.stream("PUT", upload.url, content=content, headers=upload.headers) as response,
+        ):
+            return response.status_code  # its body is of no interest
+
+
+def expired(upload: SignedUpload) -> bool:
+    """Is it of no use to try?"""
+    return upload.expires_at <= datetime.now(UTC)
+
+
+def _failure_of(status: int, upload: SignedUpload) -> Failure:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _PASSING_STATUSES:
+        return UNREACHABLE
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return TOO_LARGE
+    if status in _EXPIRED_STATUSES or expired(upload):
+        return EXPIRED
+    return REFUSED
