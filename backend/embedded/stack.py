@@ -11,15 +11,15 @@ import httpx
 import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from backend import db, serving
+from backend import serving
 from backend.embedded import broker
 from backend.embedded.home import Home
 from backend.embedded.log import Log
 from backend.embedded.part import Part
 from backend.embedded.supervisor import Supervisor
 from backend.errors import FanfareError
+from backend.migrate import migrate
 from backend.settings import Settings
 from contract.signals import Signals, connect
 
@@ -49,7 +49,7 @@ class UpOptions:
 
     nodes: int = 1
     engines: str = ""  # comma-separated; empty: what the node's own settings say
-    stop_within_s: float = 30  # what nodes and workers get to finish
+    stop_within_s: float = 45  # what nodes (which drain by themselves) and workers get to finish
     port_asked_for: bool = False
     lifeline: int | None = None  # a descriptor; when it closes, the stack ends
     private: bool = False  # for one command on this machine: own addresses, whatever the settings say
@@ -77,16 +77,6 @@ def up(settings: Settings, options: UpOptions, log: Log) -> None:
             finally:
                 log.note("Stopping: what is in hand is finished first. Ctrl-C again kills.")
                 stack.stop(supervisor)
-
-
-def migrate(settings: Settings) -> None:
-    """Brings the database up to date. Raises `WrongSettings` where the URL is not one."""
-    try:
-        db.upgrade(settings.database_url)
-    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as exc:
-        raise WrongSettings(
-            "FANFARE_DATABASE_URL is not a database that is known here: sqlite:///file or postgresql://..."
-        ) from exc
 
 
 class Stack:

@@ -1,0 +1,203 @@
+"""The command line as its users meet it: what it prints, where, and the exit code."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.backend.client.scripted_api import TASK_ID, ScriptedApi, as_json, job
+
+Fanfare = Callable[..., "subprocess.CompletedProcess[str]"]
+
+IMAGES = [
+    {"index": 0, "status": "completed", "prompt": "a fox"},
+    {"index": 1, "status": "failed", "error": {"code": "out_of_memory", "message": "Too large."}},
+]
+
+
+@pytest.fixture
+def fanfare(tmp_path: Path) -> Fanfare:
+    """Runs the real program, with a home and a working folder of its own."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("FANFARE_", "OPENAI_"))}
+    env |= {"FANFARE_HOME": str(tmp_path / "home"), "COLUMNS": "200"}
+
+    def run(*arguments: str, given: str = "", **more: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "backend.cli", *arguments],
+            env=env | more,
+            cwd=tmp_path,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def api() -> Iterator[ScriptedApi]:
+    api = ScriptedApi()
+    yield api
+    api.close()
+
+
+def test_the_version(fanfare: Fanfare) -> None:
+    assert fanfare("--version").stdout.startswith("fanfare ")
+
+
+def test_a_wrong_setting_is_told_by_its_name_without_a_traceback(fanfare: Fanfare) -> None:
+    result = fanfare("jobs", FANFARE_API_PORT="eighty")
+
+    assert result.returncode == 2
+    assert "FANFARE_API_PORT" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_without_a_server_it_says_how_to_get_one(fanfare: Fanfare) -> None:
+    result = fanfare("jobs")
+
+    assert result.returncode == 1
+    assert "fanfare up" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_jobs_are_listed(fanfare: Fanfare, api: ScriptedApi) -> None:
+    listed = job("completed", progress={"completed": 1, "total": 2}, created_at="2026-11-20T10:00:00Z")
+    api.on("GET /v1/jobs?limit=5&status=completed", as_json({"results": [listed]}))
+
+    result = fanfare("jobs", "--limit", "5", "--status", "completed", "--server", api.url)
+
+    assert result.returncode == 0
+    assert TASK_ID in result.stdout
+    assert "1/2" in result.stdout
+    assert "2026-11-20 10:00:00" in result.stdout
+
+
+def test_a_job_is_shown_with_what_failed(fanfare: Fanfare, api: ScriptedApi) -> None:
+    api.on(f"GET /v1/jobs/{TASK_ID}", as_json(job("partially_completed", IMAGES)))
+
+    result = fanfare("job", TASK_ID, FANFARE_API_URL=api.url, FANFARE_API_KEY="ff_key")
+
+    assert "a fox" in result.stdout
+    assert "out_of_memory: Too large." in result.stdout
+    assert api.requests[0].headers["Authorization"] == "Bearer ff_key"
+
+
+def test_json_is_what_the_server_said(fanfare: Fanfare, api: ScriptedApi) -> None:
+    api.on(f"POST /v1/jobs/{TASK_ID}/cancel", as_json(job("canceled")))
+
+    result = fanfare("cancel", TASK_ID, "--json", "--server", api.url)
+
+    assert json.loads(result.stdout) == job("canceled")
+
+
+def test_a_refusal_is_told_as_the_server_put_it(fanfare: Fanfare, api: ScriptedApi) -> None:
+    api.on(f"POST /v1/jobs/{TASK_ID}/retry", as_json({"detail": "Nothing has failed."}, 409))
+
+    result = fanfare("retry", TASK_ID, "--server", api.url)
+
+    assert (result.returncode, result.stderr.strip()) == (1, "Error: Nothing has failed.")
+
+
+def test_workers_and_models_are_listed(fanfare: Fanfare, api: ScriptedApi) -> None:
+    node = {"name": "box-1", "state": "ready", "device": {"name": "H200"}, "models": ["sdxl"], "running": 3}
+    model = {"name": "sdxl", "engine": "diffusers", "workers": 1, "min_size": 64, "max_size": 2048}
+    api.on("GET /v1/workers", as_json({"results": [node]}))
+    api.on("GET /v1/models", as_json({"results": [model]}))
+
+    workers, models = fanfare("workers", "--server", api.url), fanfare("models", "--server", api.url)
+
+    assert all(word in workers.stdout for word in ("box-1", "H200", "sdxl", "3"))
+    assert all(word in models.stdout for word in ("sdxl", "diffusers", "64 to 2048"))
+
+
+def test_a_key_is_made_listed_and_revoked(fanfare: Fanfare) -> None:
+    made = fanfare("keys", "create", "shop")
+    text = made.stdout.strip()
+    prefix = text.split("_")[1]
+
+    listed = json.loads(fanfare("keys", "list", "--json").stdout)
+    revoked = fanfare("keys", "revoke", prefix)
+    after = json.loads(fanfare("keys", "list", "--json").stdout)
+
+    assert made.returncode == revoked.returncode == 0
+    assert text.startswith("ff_")
+    assert [(key["name"], key["prefix"], key["revoked_at"]) for key in listed] == [("shop", prefix, "")]
+    assert after[0]["revoked_at"]
+
+
+def test_a_key_that_is_not_there_can_t_be_revoked(fanfare: Fanfare) -> None:
+    result = fanfare("keys", "revoke", "nope")
+
+    assert result.returncode == 1
+    assert "no such key" in result.stderr
+
+
+def test_a_database_that_is_none_is_told_plainly(fanfare: Fanfare) -> None:
+    result = fanfare("migrate", FANFARE_DATABASE_URL="mango://x")
+
+    assert result.returncode == 1
+    assert "FANFARE_DATABASE_URL" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_worker_without_a_broker_says_so(fanfare: Fanfare) -> None:
+    result = fanfare("worker")
+
+    assert result.returncode == 2
+    assert "FANFARE_BROKER_URL" in result.stderr
+
+
+def test_make_looks_at_its_folder_before_it_begins(fanfare: Fanfare, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    result = fanfare("make", "m", "--out", str(tmp_path / "file" / "images"))
+
+    assert result.returncode == 1
+    assert "is not a folder" in result.stderr
+    assert not (tmp_path / "home").exists()
+
+
+def test_openapi_needs_no_service(fanfare: Fanfare, tmp_path: Path) -> None:
+    result = fanfare("openapi", "--out", str(tmp_path / "openapi.json"))
+
+    assert result.returncode == 0, result.stderr
+    document = json.loads((tmp_path / "openapi.json").read_text())
+    assert "/v1/thumbnails" in document["paths"]
+    assert json.loads(fanfare("openapi").stdout) == document
+
+
+def test_the_doctor_is_content_where_nothing_runs_yet(fanfare: Fanfare) -> None:
+    result = fanfare("doctor")
+
+    assert result.returncode == 0, result.stdout
+    assert "`fanfare up` starts it" in result.stdout
+    assert "fail" not in result.stdout
+
+
+def test_the_doctor_finds_what_is_wrong_and_keeps_secrets(fanfare: Fanfare) -> None:
+    result = fanfare(
+        "doctor",
+        "--json",
+        FANFARE_BROKER_URL="redis://:hunter2@127.0.0.1:1/0",
+        FANFARE_DATABASE_URL="postgresql://me:hunter3@127.0.0.1:1/fanfare",
+        FANFARE_PUBLIC_URL="example.com",
+        FANFARE_DATABSE_URL="x",
+    )
+
+    levels = {(finding["about"], finding["level"]) for finding in json.loads(result.stdout)}
+    assert result.returncode == 1
+    assert {
+        ("broker", "fail"),
+        ("result store", "fail"),
+        ("database", "fail"),
+        ("addresses", "fail"),
+    } <= levels
+    assert ("settings", "warn") in levels
+    assert "hunter" not in result.stdout + result.stderr
