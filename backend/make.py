@@ -1,5 +1,6 @@
 """`fanfare make`: one message in, a folder of images out, watched all the way."""
 
+import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,8 @@ class _Making:
     def __init__(
         self, client: Client, options: MakeOptions, console: Console, task_id: str | None = None
     ) -> None:
-        self.task_id = task_id  # of the job, once it is submitted
+        self.task_id = task_id  # of the job, once the server has told it
+        self._submission = ""  # the idempotency key, once it is on its way
         self._client = client
         self._options = options
         self._console = console
@@ -70,7 +72,7 @@ class _Making:
     def run(self) -> int:
         try:
             if self.task_id is None:
-                self.task_id = self._client.submit(self._options.request).task_id
+                self.task_id = self._submit()
             self._watch(self.task_id)
             job = self._client.job(self.task_id)  # with fresh URLs
             saved = save(self._client, job, self._options.out or Path("out") / self.task_id)
@@ -81,6 +83,11 @@ class _Making:
         good = job.status == "completed" and not saved.problems
         return ALL_GOOD if good else NOT_ALL_GOOD
 
+    def _submit(self, *, hurried: bool = False) -> str:
+        self._submission = self._submission or str(uuid.uuid4())
+        request = self._options.request
+        return self._client.submit(request, idempotency_key=self._submission, hurried=hurried).task_id
+
     def _watch(self, task_id: str) -> None:
         display = Display(self._console, self._options.count)
         with display.showing():
@@ -88,11 +95,12 @@ class _Making:
                 display.show(update)
 
     def _cancel(self) -> None:
-        if self.task_id is None:
+        """Also a job whose answer did not come any more: submitted again, it is the same one."""
+        if self.task_id is None and not self._submission:
             return
         self._console.print("Canceling ...", style="yellow")
         with suppress(ApiProblem, ApiUnreachable):
-            self._client.cancel(self.task_id, hurried=True)
+            self._client.cancel(self.task_id or self._submit(hurried=True), hurried=True)
 
     def _summarise(self, job: Job, saved: Saved) -> None:
         say = self._console.print

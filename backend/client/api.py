@@ -94,10 +94,19 @@ class Client:
 
     # -- verbs ----------------------------------------------------------------------------------------
 
-    def submit(self, request: dict[str, Any], *, pipeline: str = "thumbnails") -> Job:
-        """Submits once, however often it has to be sent."""
-        headers = {"Idempotency-Key": str(uuid.uuid4())}
-        return self._parse(self._ask("POST", f"/v1/{pipeline}", json=request, headers=headers))
+    def submit(
+        self,
+        request: dict[str, Any],
+        *,
+        pipeline: str = "thumbnails",
+        idempotency_key: str | None = None,
+        hurried: bool = False,
+    ) -> Job:
+        """Submits once, however often it has to be sent, and by this key even in several calls."""
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        return self._parse(
+            self._ask("POST", f"/v1/{pipeline}", json=request, headers=headers, **_hurry(hurried=hurried))
+        )
 
     def job(self, task_id: str) -> Job:
         """The job as it is now."""
@@ -110,8 +119,7 @@ class Client:
 
     def cancel(self, task_id: str, *, hurried: bool = False) -> Job:
         """Cancels the job; one that has ended stays as it is. `hurried`: somebody waits to leave."""
-        hurry: dict[str, Any] = {"attempts": 2, "timeout": 5.0} if hurried else {}
-        return self._parse(self._ask("POST", f"/v1/jobs/{task_id}/cancel", **hurry))
+        return self._parse(self._ask("POST", f"/v1/jobs/{task_id}/cancel", **_hurry(hurried=hurried)))
 
     def retry(self, task_id: str) -> Job:
         """Re-runs what failed. Sent once: a second one would be refused."""
@@ -271,6 +279,10 @@ class Client:
             except ValueError as exc:
                 raise self._not_fanfare() from exc
         raise _problem(response)
+
+
+def _hurry(*, hurried: bool) -> dict[str, Any]:
+    return {"attempts": 2, "timeout": 5.0} if hurried else {}
 
 
 def _pause_s(attempt: int) -> float:
