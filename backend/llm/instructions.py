@@ -41,7 +41,7 @@ def messages(
     """
     conversation = [
         {"role": "system", "content": _instructions(request, count, direction)},
-        {"role": "user", "content": request.message},
+        {"role": "user", "content": _sendable(request.message)},
     ]
     if known:
         shortened = [cut(prompt, _KNOWN_CHARACTERS) for prompt in known]
@@ -65,6 +65,11 @@ def response_schema(count: int) -> dict[str, Any]:
         "additionalProperties": False,
     }
     return {"type": "json_schema", "json_schema": {"name": "image_prompts", "strict": True, "schema": schema}}
+
+
+def _sendable(message: str) -> str:
+    """The message as it is, but for halves of surrogate pairs, which no JSON over HTTP can carry."""
+    return message.encode("utf-8", "replace").decode()
 
 
 def _instructions(request: PromptRequest, count: int, direction: int | None) -> str:

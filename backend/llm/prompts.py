@@ -76,7 +76,7 @@ def _flag_halves_before(text: str, index: int) -> int:
 def _without_open_bracket(text: str) -> str:
     for opening, closing in ("()", "[]", "“”", "«»", "「」", "（）"):
         start = text.rfind(opening)
-        if start > len(text) // 2 and closing not in text[start:]:
+        if start > len(text) // 3 and closing not in text[start:]:
             text = text[:start]
     return text
 

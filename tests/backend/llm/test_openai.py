@@ -55,6 +55,12 @@ def test_sends_no_seed_where_none_is_given(server: ScriptedServer, llm: OpenAILL
     assert "seed" not in server.seen[0].body
 
 
+def test_takes_any_message(server: ScriptedServer, llm: OpenAILLM) -> None:
+    server.script = [prompts(A, B)]
+    assert ask(llm, message="a \ud800 boat\x00 {0} 🦊 " + "字" * 21_000) == [A, B]
+    assert server.seen[0].said("user")[0].startswith("a ? boat\x00 {0} 🦊 字")
+
+
 def test_needs_no_key_for_a_local_server(server: ScriptedServer) -> None:
     server.script = [prompts(A, B)]
     llm = OpenAILLM(api_key="", base_url=server.url, model="m", timeout_s=5)
