@@ -81,8 +81,11 @@ class EngineThread(threading.Thread):
         return [_checked(request, outcome) for request, outcome in zip(batch, outcomes, strict=True)]
 
     def _bury(self, exc: BaseException) -> None:
-        """Logs an exception and empties its frames: what they hold (tensors) lives as long as they do."""
-        logger.error("The engine failed", exc_info=exc)
+        """Logs an exception and empties its frames: what they hold (tensors) lives as long as they do.
+
+        The log gets text: a handler may keep its records, and with them the exception.
+        """
+        logger.error("The engine failed\n%s", "".join(traceback.format_exception(exc)))
         link: BaseException | None = exc
         while link is not None:
             traceback.clear_frames(link.__traceback__)
