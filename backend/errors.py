@@ -4,7 +4,8 @@ FanfareError
 ├── RequestRefused ............ the client's doing: 4xx
 │   ├── InvalidRequest 422     NotFound 404      Conflict 409      IdempotencyConflict 422
 │   ├── IdempotencyInFlight 409  Unauthorized 401  Forbidden 403
-│   └── PayloadTooLarge 413    UnsupportedMediaType 415
+│   ├── PayloadTooLarge 413    UnsupportedMediaType 415   UploadTimedOut 408
+│   └── SignatureInvalid 403   SignatureExpired 403 .... kinds of Forbidden
 ├── ServiceUnavailable 503 .... DatabaseUnavailable  BrokerUnavailable
 ├── LLMError .................. LLMUnavailable  LLMTimeout  LLMRateLimited  LLMUnauthorized  LLMQuotaExceeded
 │                               LLMRefused  LLMBadAnswer
@@ -107,6 +108,27 @@ class Forbidden(RequestRefused):
     code = "forbidden"
     title = "Forbidden"
     status = 403
+
+
+class SignatureInvalid(Forbidden):
+    """The signature of this URL is not valid."""
+
+    code = "signature_invalid"
+
+
+class SignatureExpired(Forbidden):
+    """This URL has expired. Ask for a new one."""
+
+    code = "signature_expired"
+
+
+class UploadTimedOut(RequestRefused):
+    """The body did not arrive in time."""
+
+    code = "upload_timed_out"
+    title = "Request timeout"
+    status = 408
+    retryable = True
 
 
 class PayloadTooLarge(RequestRefused):
