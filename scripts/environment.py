@@ -227,19 +227,38 @@ def write_stamp(folder: Path, wanted: Wanted) -> None:
 
 def create(folder: Path) -> None:
     """An environment with pip, by whichever way this machine has."""
-    ways = [[sys.executable, "-I", "-m", "venv"], [sys.executable, "-I", "-m", "virtualenv"]]
-    if uv := shutil.which("uv"):
-        ways.append([uv, "venv", "--seed", "--allow-existing", "--python", sys.executable])
     reports = []
-    for way in ways:
-        done = subprocess.run([*way, str(folder)], check=False, capture_output=True, text=True)
-        if done.returncode == 0:
+    for commands in _ways_to_create(folder):
+        report = _run_all(commands)
+        if report is None:
             return
-        reports.append(f"$ {shlex.join(way)}\n{done.stdout}{done.stderr}".rstrip())
+        reports.append(report)
         empty(folder)
     if not _install_venv_module():
         raise CannotSetUp("\n".join([*reports, "", NO_VENV]))
     create(folder)
+
+
+def _ways_to_create(folder: Path) -> Iterator[list[list[str]]]:
+    """Each is a few commands. Debian's Python comes without the part that puts pip into an environment."""
+    python, path = [sys.executable, "-I", "-m"], str(folder)
+    yield [[*python, "venv", path]]
+    yield [[*python, "virtualenv", path]]
+    if uv := shutil.which("uv"):
+        yield [[uv, "venv", "--seed", "--allow-existing", "--python", sys.executable, path]]
+    into = ["--python", str(program(folder, "python")), "install", "--quiet", "pip"]
+    yield [[*python, "venv", "--without-pip", path], [*python, "pip", *into]]
+
+
+def _run_all(commands: list[list[str]]) -> str | None:
+    """None if all went well, else what the one that failed has said."""
+    for command in commands:
+        done = subprocess.run(
+            command, check=False, env=installer_environment(), capture_output=True, text=True
+        )
+        if done.returncode != 0:
+            return f"$ {shlex.join(command)}\n{done.stdout}{done.stderr}".rstrip()
+    return None
 
 
 def _install_venv_module() -> bool:
@@ -259,6 +278,8 @@ def _install_venv_module() -> bool:
 
 def install_requirements(folder: Path, wanted: Wanted) -> None:
     """By uv, which takes a third of the time; by pip where uv can't be had or doesn't manage."""
+    if not wanted.requirements:
+        return
     listed = folder / "requirements.txt"
     listed.write_text("\n".join([*wanted.requirements, ""]), "utf-8")
     what = ["-q", "-r", str(listed), "-c", str(CONSTRAINTS)]
@@ -266,7 +287,7 @@ def install_requirements(folder: Path, wanted: Wanted) -> None:
     pip = [python, "-I", "-m", "pip", "install", "--no-input"]
     env = installer_environment()
     try:
-        _run([*pip, "-q", "-c", str(CONSTRAINTS), "uv"], env)
+        _run([*pip, "-qq", "-c", str(CONSTRAINTS), "uv"], env)
         _run(
             [str(program(folder, "uv")), "pip", "install", "--python", python, *what],
             env | uv_settings(python, env),

@@ -1,0 +1,172 @@
+"""The set-up, run for real on a small checkout: from nothing, again, after a cut, beside what isn't ours."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+PYPROJECT = """
+[project]
+name = "tiny"
+version = "1.2.3"
+dependencies = []
+[project.optional-dependencies]
+dev = []
+[project.scripts]
+tiny = "tiny:main"
+"""
+
+PROGRAM = """
+import sys
+from importlib.metadata import version
+def main():
+    print(version("tiny"), sys.argv[1:])
+"""
+
+
+class Checkout:
+    """A project of one module, with our scripts, in a folder with spaces in its name."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root / "a check out"
+        self.home = root / "home"
+        self.home.mkdir()
+        (self.root / "scripts").mkdir(parents=True)
+        for name in ("setup", "environment.py"):
+            shutil.copy(ROOT / "scripts" / name, self.root / "scripts")
+        (self.root / "pyproject.toml").write_text(PYPROJECT)
+        (self.root / "constraints.txt").write_text("")
+        (self.root / "tiny.py").write_text(PROGRAM)
+        self.venv = self.root / ".venv"
+
+    @property
+    def env(self) -> dict[str, str]:
+        home = {"HOME": str(self.home), "XDG_CACHE_HOME": "", "FANFARE_PYTHON": ""}
+        return {**os.environ, **home, "PYTHONPATH": ""}
+
+    def setup(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """From another folder, as anybody might."""
+        command = [str(self.root / "scripts" / "setup"), *arguments]
+        done = subprocess.run(
+            command, cwd="/", env=self.env, capture_output=True, text=True, check=False, timeout=120
+        )
+        assert done.returncode == 0, done.stderr
+        return done
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    """Set up from nothing."""
+    checkout = Checkout(tmp_path_factory.mktemp("setup"))
+    done = checkout.setup()
+    assert done.stdout == f"{checkout.venv / 'bin'}\n"
+    yield checkout
+    shutil.rmtree(checkout.root)
+
+
+def test_its_program_runs_from_anywhere(checkout: Checkout) -> None:
+    done = subprocess.run(
+        [checkout.venv / "bin" / "tiny", "a b"], cwd="/", capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "1.2.3 ['a b']\n"
+
+
+def test_a_second_run_does_nothing_and_is_quick(checkout: Checkout) -> None:
+    # Given something that a set-up from nothing would take away
+    trace = checkout.venv / "trace"
+    trace.touch()
+
+    began = time.monotonic()
+    done = checkout.setup()
+
+    assert time.monotonic() - began < 2
+    assert done.stdout == f"{checkout.venv / 'bin'}\n"
+    assert done.stderr == ""
+    assert trace.exists()
+
+
+def test_more_extras_are_added_in_place_and_stay(checkout: Checkout) -> None:
+    trace = checkout.venv / "trace"
+    trace.touch()
+    checkout.setup("--dev")
+    assert json.loads((checkout.venv / ".setup.json").read_text())["extras"] == ["dev"]
+    assert checkout.setup().stderr == ""  # what has more is good for less
+    assert trace.exists()
+
+
+def test_a_cut_off_set_up_is_made_good(checkout: Checkout) -> None:
+    # Given a set-up from nothing that is ended as soon as it has begun to write
+    (checkout.venv / ".setup.json").unlink()
+    process = subprocess.Popen(
+        [checkout.root / "scripts" / "setup"],
+        env=checkout.env,
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+    )
+    while (checkout.venv / "trace").exists() or not (checkout.venv / "pyvenv.cfg").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(20) in (130, -signal.SIGINT)
+    assert not (checkout.venv / ".setup.json").exists()
+
+    # Then the next one makes a whole environment
+    checkout.setup()
+    assert subprocess.run([checkout.venv / "bin" / "tiny"], capture_output=True, check=False).returncode == 0
+
+
+# -- where it is kept ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The set-up's own module, for a checkout and a home of its own."""
+    spec = spec_from_file_location("environment", ROOT / "scripts" / "environment.py")
+    assert spec
+    assert spec.loader
+    module = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "environment", module)
+    spec.loader.exec_module(module)
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT)
+    (tmp_path / "constraints.txt").touch()
+    (tmp_path / "home").mkdir()
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(module, "CONSTRAINTS", tmp_path / "constraints.txt")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    return module
+
+
+def chosen(environment: ModuleType) -> Path:
+    return Path(environment.choose_folder(environment.read_wanted([])))
+
+
+def test_it_is_kept_in_the_checkout(environment: ModuleType, tmp_path: Path) -> None:
+    assert chosen(environment) == tmp_path / ".venv"
+
+
+def test_an_environment_of_somebody_else_is_left_alone(environment: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "pyvenv.cfg").touch()
+    assert chosen(environment).parent == tmp_path / "home" / ".cache" / "fanfare"
+
+
+@pytest.mark.parametrize("home", ["", "/proc"])
+def test_without_a_home_it_goes_to_the_temporary_folder(
+    environment: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str
+) -> None:
+    (tmp_path / ".venv").write_text("not even a folder")
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    assert chosen(environment).parent == tmp_path / "tmp" / f"fanfare-{os.geteuid()}"
