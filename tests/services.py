@@ -150,6 +150,10 @@ class RedisServer:
         """The URL of a database that nobody has used yet."""
         return self.url(next(self._numbers))
 
+    def client(self, number: int = 0) -> "redis.Redis":
+        """A look into one of its databases; to be closed."""
+        return redis.Redis.from_url(self.url(number), decode_responses=True)
+
     def _answers(self) -> bool:
         with redis.Redis.from_url(self.url(), socket_timeout=1, socket_connect_timeout=1) as client:
             try:
