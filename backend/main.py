@@ -50,7 +50,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
     )
     app.state.settings = chosen
-    _include_routes(app, chosen)
+    _include_routes(app)
     problems.install(app)
     documentation.install(app)
     if chosen.cors_origins:
@@ -66,9 +66,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-def _include_routes(app: FastAPI, settings: Settings) -> None:
+def _include_routes(app: FastAPI) -> None:
     v1 = APIRouter(prefix="/v1")
-    v1.include_router(pipelines.create_router(settings.max_body_bytes))
+    v1.include_router(pipelines.create_router())
     for part in (jobs, events, fleet, webhooks):
         v1.include_router(part.router)
     app.include_router(v1)

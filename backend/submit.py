@@ -160,7 +160,7 @@ def dispatch_or_leave(resources: Resources, job_id: UUID) -> None:
     """Dispatches now if the broker is there; else the sweep does it later. The job is safe in both cases."""
     try:
         dispatch(resources, job_id)
-        notify.kick(job_id)
+        notify.kick(resources, job_id)
     except BrokerUnavailable as exc:
         log.warning("job %s waits for the broker: %s", job_id, exc.__cause__)
 
@@ -175,8 +175,8 @@ def cancel(resources: Resources, job_id: UUID, owner: str) -> None:
         ended = store.cancel(session, job, now())
     if ended:
         lifecycle.stop_nodes(resources, job_id)
-        lifecycle.publish_end(job)
-        notify.kick(job_id)
+        lifecycle.publish_end(resources, job)
+        notify.kick(resources, job_id)
 
 
 def retry(resources: Resources, job_id: UUID, owner: str) -> None:
@@ -198,7 +198,7 @@ def delete(resources: Resources, job_id: UUID, owner: str) -> None:
         job.deleted_at = now()
     if running:
         lifecycle.stop_nodes(resources, job_id)
-    lifecycle.forget_result(job_id)
+    lifecycle.forget_result(resources, job_id)
     try:
         erase(resources, job)
     except StorageError as exc:

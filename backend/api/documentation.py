@@ -16,6 +16,7 @@ _TITLES = {
     ),
     403: ("signature_invalid", "Forbidden", "The signature of this URL is not valid."),
     404: ("not_found", "Not found", "There is no such job."),
+    408: ("upload_timed_out", "Request timeout", "The body did not arrive in time."),
     409: ("conflict", "Conflict", "Nothing failed: the job is completed."),
     413: ("payload_too_large", "Content Too Large", "The body is larger than what is taken."),
     415: ("unsupported_media_type", "Unsupported media type", "Send application/json."),

@@ -15,7 +15,7 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
-from fastapi.sse import format_sse_event
+from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from backend import views
 from backend.api import present
@@ -114,6 +114,7 @@ async def _stream(
     resources: Resources, job_id: UUID, owner: str, feed: Feed, seq: int, news: News
 ) -> AsyncIterator[bytes]:
     yield format_sse_event(retry=RECONNECT_MS, comment="fanfare")
+    told = b""
     with feed.watching(job_id):
         while True:
             for event in news.events:
@@ -121,8 +122,12 @@ async def _stream(
                 yield _format(event, news.job)
             if (news.ended and _is_all(news)) or feed.closing:
                 return
-            if not news.events:
-                yield _format_progress(job_id, news.job, feed.progress(job_id))
+            progress = _format_progress(job_id, news.job, feed.progress(job_id))
+            if progress != told:
+                told = progress
+                yield progress
+            elif not news.events:
+                yield KEEPALIVE_COMMENT
             await feed.wait(job_id, seq, HEARTBEAT_S)
             try:
                 news = await run_in_threadpool(_read, resources, job_id, owner, seq)

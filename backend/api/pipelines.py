@@ -25,9 +25,9 @@ IdempotencyKey = Annotated[
 ]
 
 
-def create_router(max_body_bytes: int) -> APIRouter:
+def create_router() -> APIRouter:
     """The routes of all pipelines."""
-    router = APIRouter(tags=["pipelines"], route_class=StrictRoute, max_body_size=max_body_bytes)
+    router = APIRouter(tags=["pipelines"], route_class=StrictRoute)
     for pipeline in PIPELINES.values():
         router.add_api_route(
             f"/{pipeline.name}",

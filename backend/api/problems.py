@@ -22,6 +22,7 @@ _CODES = {
     400: "malformed_request",
     404: "not_found",
     405: "method_not_allowed",
+    413: "payload_too_large",
     415: "unsupported_media_type",
 }
 
@@ -99,7 +100,9 @@ def of_error(request: Request, exc: FanfareError) -> JSONResponse:
 
 async def _on_fanfare_error(request: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, FanfareError)
-    if exc.status >= 500:
+    if exc.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        return await _on_unexpected(request, exc)
+    if exc.status > HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("%s %s: %s", request.method, request.url.path, exc.code, exc_info=exc)
     return of_error(request, exc)
 

@@ -17,6 +17,7 @@ from backend.errors import FanfareError
 from backend.jobs import queries, store
 from backend.jobs.models import Job, Status
 from backend.jobs.store import Fault
+from backend.resources import Resources
 from backend.tasks import notify
 from backend.views import now
 from contract.messages import FailureCode, GeneratedImage, ImageFailure, ImageResult, ImageStarted
@@ -45,11 +46,11 @@ def fail(job_id: UUID, fault: Fault) -> None:
         ended = store.fail(session, job_id, fault, now())
         job = queries.get(session, job_id)
     if ended and job:
-        publish_end(job)
-        notify.kick(job_id)
+        publish_end(parts, job)
+        notify.kick(parts, job_id)
 
 
-def publish_end(job: Job) -> None:
+def publish_end(parts: Resources, job: Job) -> None:
     """Lets `AsyncResult(task_id)` end as the job did. The database is the truth; this is for Celery users."""
     state: str
     error: Exception
@@ -61,27 +62,27 @@ def publish_end(job: Job) -> None:
         app.backend.store_result(str(job.id), error, state)
     except (redis.RedisError, OperationalError, RuntimeError) as exc:
         log.warning("the end of job %s did not reach the result store: %s", job.id, exc)
-    forget_signals(job.id)
+    forget_signals(parts, job.id)
 
 
-def forget_signals(job_id: UUID) -> None:
+def forget_signals(parts: Resources, job_id: UUID) -> None:
     """The job has ended: nobody asks any more how far its images are."""
     try:
-        resources.current().signals.forget(job_id)
+        parts.signals.forget(job_id)
     except redis.RedisError as exc:
         log.debug("progress of job %s is left to expire: %s", job_id, exc)
 
 
-def forget_result(job_id: UUID) -> None:
+def forget_result(parts: Resources, job_id: UUID) -> None:
     """The job is deleted: Celery's users find nothing under its id."""
     try:
         app.backend.forget(str(job_id))
     except (redis.RedisError, OperationalError, RuntimeError) as exc:
         log.debug("the result of job %s is left to expire: %s", job_id, exc)
-    forget_signals(job_id)
+    forget_signals(parts, job_id)
 
 
-def stop_nodes(parts: resources.Resources, job_id: UUID) -> None:
+def stop_nodes(parts: Resources, job_id: UUID) -> None:
     """Tells the nodes that nobody wants this job's images any more."""
     try:
         parts.signals.cancel(job_id)
@@ -93,18 +94,20 @@ def stop_nodes(parts: resources.Resources, job_id: UUID) -> None:
 def image_started(message: dict[str, Any]) -> None:
     """A node has begun with an image."""
     started = ImageStarted.model_validate(message)
-    with resources.current().db.session_scope() as session:
+    parts = resources.current()
+    with parts.db.session_scope() as session:
         store.image_started(session, started, now())
-    notify.kick(started.job_id)
+    notify.kick(parts, started.job_id)
 
 
 @app.task(name=IMAGE_ENDED, **PATIENCE)
 def image_ended(message: dict[str, Any]) -> None:
     """A node has stored an image, or has given it up."""
     result = _RESULT.validate_python(message)
-    with resources.current().db.session_scope() as session:
+    parts = resources.current()
+    with parts.db.session_scope() as session:
         take_result(session, result)
-    notify.kick(result.job_id)
+    notify.kick(parts, result.job_id)
 
 
 def parse_result(message: object) -> GeneratedImage | ImageFailure:

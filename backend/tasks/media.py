@@ -110,7 +110,7 @@ def _finish(parts: Resources, job: Job, reports: Sequence[GeneratedImage | Image
                 faults[image.index] = outcome
     with parts.db.session_scope() as session:
         store.save(session, job.id, job.run, saved, faults, now())
-    notify.kick(job.id)
+    notify.kick(parts, job.id)
 
 
 def _fault(failure: ImageFailure) -> Fault:
@@ -170,9 +170,9 @@ def _resolve(parts: Resources, job_id: UUID) -> dict[str, Any]:
     if job is None:
         raise Ignore
     if job.status in (Status.FAILED, Status.CANCELED):
-        lifecycle.publish_end(job)
+        lifecycle.publish_end(parts, job)
         raise Ignore
-    lifecycle.forget_signals(job_id)
+    lifecycle.forget_signals(parts, job_id)
     made = [
         {"id": str(image.id), "index": image.index, "status": image.status.value, "key": image.key}
         for image in job.images

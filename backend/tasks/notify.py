@@ -14,6 +14,7 @@ from backend.celery_app import app
 from backend.errors import DeliveryFailed, TargetGone, TargetRefused
 from backend.jobs import events, queries
 from backend.notify.base import Notification
+from backend.resources import Resources
 from backend.views import now
 from contract.queues import DELIVER_WEBHOOK
 
@@ -26,9 +27,9 @@ def webhook_secret(secret: bytes, owner: str) -> str:
     return "whsec_" + base64.b64encode(derived).decode()
 
 
-def kick(job_id: UUID) -> None:
+def kick(parts: Resources, job_id: UUID) -> None:
     """Starts the job's due deliveries, if there are any. What is not started here, the sweep starts."""
-    with resources.current().db.read_scope() as session:
+    with parts.db.read_scope() as session:
         due = events.pending_deliveries(session, job_id, now())
     for seq in due:
         send(job_id, seq)
@@ -62,7 +63,7 @@ def deliver_webhook(job_id: str, seq: int) -> None:
             events.delivered(session, UUID(job_id), seq, now())
 
 
-def _claim(parts: resources.Resources, job_id: UUID, seq: int) -> Notification | None:
+def _claim(parts: Resources, job_id: UUID, seq: int) -> Notification | None:
     with parts.db.session_scope() as session:
         claimed = events.claim_delivery(session, job_id, seq, now())
         row = queries.get(session, job_id)
@@ -85,7 +86,7 @@ def _as_it_was(event_type: str, data: dict[str, object]) -> dict[str, object]:
     return data if event_type.startswith("job.") else {}
 
 
-def _postpone(parts: resources.Resources, job_id: UUID, seq: int, reason: str) -> None:
+def _postpone(parts: Resources, job_id: UUID, seq: int, reason: str) -> None:
     with parts.db.session_scope() as session:
         due = events.postpone_delivery(session, job_id, seq, reason, now(), random.random())  # noqa: S311
     log.warning("webhook %s/%s failed: %s; next try %s", job_id, seq, reason, due or "never")

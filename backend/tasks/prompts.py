@@ -33,7 +33,7 @@ def generate_prompts(self: JobTask, *, job_id: str, run: int) -> None:
     job = _begin(parts, UUID(job_id), run)
     if job is None:
         raise Ignore
-    notify.kick(job.id)
+    notify.kick(parts, job.id)
     with parts.db.read_scope() as session:
         if store.planned(session, job):
             return

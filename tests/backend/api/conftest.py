@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import kombu.pools
 import pytest
 import uvicorn
 from fastapi import FastAPI
@@ -91,7 +92,7 @@ def api(server: Server) -> Iterator[httpx.Client]:
 def use_broker(url: str) -> None:
     """Lets the one Celery app of this process talk to another broker."""
     celery_app.conf.update(celery_settings(url, url))
-    celery_app.pool.force_close_all()
+    kombu.pools.reset()
     celery_app._pool = None
     celery_app.amqp._producer_pool = None
     celery_app._local.__dict__.pop("backend", None)

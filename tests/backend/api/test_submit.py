@@ -167,8 +167,8 @@ class TestIdempotency:
         assert {answer.status_code for answer in answers} == {202}
         assert len({answer.json()["task_id"] for answer in answers}) == 1
 
-    @pytest.mark.parametrize("key", ["", " ", "x" * 256, "tab\there"])
-    def test_a_bad_key_is_refused(self, api: httpx.Client, key: str) -> None:
+    @pytest.mark.parametrize("key", [b"x" * 256, b"tab\there", b"caf\xe9"])
+    def test_a_bad_key_is_refused(self, api: httpx.Client, key: bytes) -> None:
         answer = api.post("/v1/thumbnails", json=GOOD, headers={"Idempotency-Key": key})
         assert answer.status_code == 422
         assert answer.json()["errors"][0]["parameter"] == "Idempotency-Key"

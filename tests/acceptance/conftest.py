@@ -1,0 +1,31 @@
+"""A running system per database, shared by the tests that leave it whole."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.stack import Stack, stack
+from tests.services import PostgresServer, RedisServer
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def running(
+    request: pytest.FixtureRequest, shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stack]:
+    """API, worker and node over a real Redis and each kind of database."""
+    database = ""
+    if request.param == "postgres":
+        server: PostgresServer = request.getfixturevalue("shared_postgres")
+        database = server.url(server.create_database())
+    folder: Path = tmp_path_factory.mktemp(f"stack-{request.param}")
+    with stack(
+        folder,
+        FANFARE_BROKER_URL=shared_redis.new_url(),
+        FANFARE_DATABASE_URL=database,
+        FANFARE_WEBHOOK_ALLOW_PRIVATE="true",
+        FANFARE_WEBHOOK_ALLOW_HTTP="true",
+        FANFARE_SWEEP_INTERVAL_S="1",
+    ) as made:
+        made.start_all()
+        yield made

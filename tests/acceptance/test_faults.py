@@ -1,0 +1,126 @@
+"""Each part killed or away at a bad moment: the job ends well all the same."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+
+from tests.acceptance.stack import Stack, stack
+from tests.services import RedisServer
+
+
+@pytest.fixture
+def system(own_redis: RedisServer, postgres_url: str, tmp_path: Path) -> Iterator[Stack]:
+    """A system of the test's own, quick to notice what is lost."""
+    with stack(
+        tmp_path,
+        FANFARE_BROKER_URL=own_redis.url(),
+        FANFARE_DATABASE_URL=postgres_url,
+        FANFARE_SWEEP_INTERVAL_S="1",
+        FANFARE_REDISPATCH_AFTER_S="4",
+    ) as made:
+        yield made
+
+
+def test_a_broker_that_is_away_at_submit(system: Stack, own_redis: RedisServer) -> None:
+    # Given a running system whose broker stops
+    system.start_all()
+    own_redis.service.stop()
+    # When a message is sent, then it is accepted
+    task_id = system.submit(count=2)
+    assert system.job(task_id)["waiting_for"]["reason"] == "broker"
+    # And when the broker is back, the images are made
+    own_redis.service.start()
+    assert system.ended(task_id)["status"] == "completed"
+
+
+def test_a_node_that_is_killed(system: Stack) -> None:
+    # Given a node that dies amid its images
+    system.start_all(FANFARE_SKETCH_DELAY_S="2")
+    task_id = system.submit(count=3)
+    system.until(lambda: any(i["status"] == "in_progress" for i in system.job(task_id)["images"]))
+    system.parts[-1].kill()
+    # When another node comes
+    system.start("node")
+    # Then the job ends, with each image once
+    job = system.ended(task_id)
+    assert (job["status"], job["progress"]["completed"]) == ("completed", 3)
+    types = [name for _, name in system.events(task_id)]
+    assert types.count("image.generated") == 3
+
+
+def test_a_node_that_is_told_to_go(system: Stack) -> None:
+    # Given a node amid its images
+    system.start_all(FANFARE_SKETCH_DELAY_S="1", FANFARE_NODE_CONCURRENCY="2")
+    task_id = system.submit(count=6)
+    system.until(lambda: any(i["status"] == "in_progress" for i in system.job(task_id)["images"]))
+    # When it is told to go, then it ends cleanly and hands back what it had not begun
+    assert system.parts[-1].stop() == 0
+    assert httpx.get(f"{system.url}/v1/workers").json()["results"] == []
+    system.start("node")
+    job = system.ended(task_id)
+    assert (job["status"], job["progress"]["completed"]) == ("completed", 6)
+
+
+def test_a_cpu_worker_that_is_killed(system: Stack) -> None:
+    # Given a job whose images are being made
+    system.start_all(FANFARE_SKETCH_DELAY_S="1")
+    task_id = system.submit(count=4)
+    system.until(lambda: any(i["status"] == "in_progress" for i in system.job(task_id)["images"]))
+    # When the worker that would save them dies, and another comes
+    system.parts[1].kill()
+    system.start("worker")
+    assert system.ended(task_id)["status"] == "completed"
+
+
+def test_an_api_that_is_killed(system: Stack) -> None:
+    system.start_all()
+    task_id = system.submit(count=2)
+    system.parts[0].kill()
+    system.start("api")
+    system.wait_until_ready()
+    assert system.ended(task_id)["status"] == "completed"
+
+
+def test_a_broker_that_forgets_everything(system: Stack, own_redis: RedisServer) -> None:
+    # Given a job that waits for a node, in a broker that is flushed
+    system.start("api")
+    system.start("worker")
+    system.wait_until_ready()
+    task_id = system.submit(count=2)
+    system.until(lambda: len(system.job(task_id)["images"]) == 2)
+    assert system.job(task_id)["waiting_for"]["reason"] == "no_worker_for_model"
+    redis.Redis.from_url(own_redis.url()).flushall()
+    # When a node comes, then the database has kept what the broker lost
+    system.start("node")
+    assert system.ended(task_id)["status"] == "completed"
+
+
+def test_cancel_amid(system: Stack) -> None:
+    system.start_all(FANFARE_SKETCH_DELAY_S="30")
+    task_id = system.submit(count=4)
+    system.until(lambda: any(i["status"] == "in_progress" for i in system.job(task_id)["images"]))
+    answer = httpx.post(f"{system.url}/v1/jobs/{task_id}/cancel")
+    assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
+    # the node is free again at once, long before the images would have been done
+    started = time.monotonic()
+    system.until(
+        lambda: all(w["running"] == 0 for w in httpx.get(f"{system.url}/v1/workers").json()["results"]), 15
+    )
+    assert time.monotonic() - started < 15
+    assert system.job(task_id)["status"] == "canceled"
+
+
+def test_nothing_is_left_running(system: Stack) -> None:
+    system.start_all()
+    system.ended(system.submit(count=1))
+    for part in reversed(system.parts):
+        assert part.stop() == 0, part.name
+    for part in system.parts:
+        with pytest.raises(ProcessLookupError):
+            os.killpg(part.process.pid, signal.SIGCONT)

@@ -1,0 +1,170 @@
+"""One message in, N stored images out: through real processes, on both databases."""
+
+import hashlib
+import io
+import shutil
+import time
+from typing import Any
+
+import httpx
+import pytest
+from celery import Celery
+from celery.result import AsyncResult
+from PIL import Image
+from standardwebhooks.webhooks import Webhook
+
+from contract.queues import celery_settings
+from tests.acceptance.stack import Stack
+from tests.backend.notify.receiver import Receiver, receiver
+
+
+def test_a_message_becomes_images(running: Stack) -> None:
+    # When a message is sent
+    task_id = running.submit(count=4, seed=42, thumbnail_sizes=[64, 32], output_format="png")
+    job = running.ended(task_id)
+    # Then N different images are there, whole, with all that a page needs
+    assert job["status"] == "completed"
+    assert job["progress"] == {"completed": 4, "failed": 0, "total": 4, "fraction": 1.0}
+    assert len({image["prompt"] for image in job["images"]}) == 4
+    assert [image["index"] for image in job["images"]] == [0, 1, 2, 3]
+    digests = set()
+    for image in job["images"]:
+        data = httpx.get(image["url"]).raise_for_status().content
+        digests.add(hashlib.sha256(data).hexdigest())
+        assert len(data) == image["bytes"]
+        picture = Image.open(io.BytesIO(data))
+        assert (picture.format, picture.size) == ("PNG", (128, 128))
+        assert picture.info["prompt"] == image["prompt"]
+        assert picture.info["model"] == "sketch"
+        assert picture.info["seed"] == str(image["seed"])
+        assert [(t["width"], t["height"]) for t in sorted(image["thumbnails"], key=lambda t: t["width"])] == [
+            (32, 32), (64, 64),
+        ]  # fmt: skip
+        for thumbnail in image["thumbnails"]:
+            small = Image.open(io.BytesIO(httpx.get(thumbnail["url"]).raise_for_status().content))
+            assert (small.format, small.size) == ("WEBP", (thumbnail["width"], thumbnail["height"]))
+        assert image["placeholder"]["blurhash"]
+        assert image["srcset"].count("w,") == 1
+        assert image["timings"]["generate_ms"] is not None
+        assert image["made_with"]
+    assert len(digests) == 4
+
+
+def test_the_same_seed_makes_the_same_images(running: Stack) -> None:
+    def digests() -> list[str]:
+        job = running.ended(running.submit(count=2, seed=7))
+        return [hashlib.sha256(httpx.get(image["url"]).content).hexdigest() for image in job["images"]]
+
+    assert digests() == digests()
+
+
+def test_celery_users_find_the_end_under_the_same_id(running: Stack) -> None:
+    broker = running.env["FANFARE_BROKER_URL"]
+    app = Celery(set_as_current=False)
+    app.conf.update(celery_settings(broker, broker) | {"result_backend": broker})
+    task_id = running.submit(count=2)
+    value: Any = AsyncResult(task_id, app=app).get(timeout=60)
+    assert value["status"] == "completed"
+    assert [image["index"] for image in value["images"]] == [0, 1]
+    app.close()
+
+
+def test_events_tell_the_whole_story(running: Stack) -> None:
+    task_id = running.submit(count=3)
+    running.ended(task_id)
+    events = running.events(task_id)
+    assert [number for number, _ in events] == list(range(1, len(events) + 1))
+    types = [name for _, name in events]
+    assert types[0] == "pending"
+    assert types[-1] == "completed"
+    for name in ("image.started", "image.generated", "image.completed"):
+        assert types.count(name) == 3, types
+
+
+def test_one_bad_image_leaves_the_others_whole(running: Stack) -> None:
+    # Given a job one of whose originals can't be stored
+    running.parts[-1].process.send_signal(19)  # SIGSTOP: the node waits until the trap is set
+    try:
+        task_id = running.submit(count=3)
+        trap = running.folder / "files" / "jobs" / task_id / "001"
+        trap.parent.mkdir(parents=True, exist_ok=True)
+        trap.write_text("a file where a folder should be")
+    finally:
+        running.parts[-1].process.send_signal(18)
+    job = running.ended(task_id)
+    # Then the others are saved, and it says why and whether a retry makes sense
+    assert job["status"] == "partially_completed"
+    assert [image["status"] for image in job["images"]] == ["completed", "failed", "completed"]
+    assert job["images"][1]["error"]["code"] == "upload_failed"
+    assert job["images"][1]["error"]["retryable"]
+    before = [image["url"].split("?")[0] for image in job["images"] if image["url"]]
+    # And when the cause is mended, retry makes only the missing one
+    trap.unlink()
+    assert httpx.post(f"{running.url}/v1/jobs/{task_id}/retry").status_code == 202
+    job = running.ended(task_id)
+    assert job["status"] == "completed"
+    assert [name for _, name in running.events(task_id)].count("image.started") == 4
+    assert before == [job["images"][index]["url"].split("?")[0] for index in (0, 2)]
+
+
+def test_an_original_that_vanished_is_told(running: Stack) -> None:
+    task_id = running.submit(count=1)
+    running.ended(task_id)
+    shutil.rmtree(running.folder / "files" / "jobs" / task_id)
+    job = running.job(task_id)
+    assert httpx.get(job["images"][0]["url"]).status_code == 404
+
+
+def test_a_webhook_is_delivered_and_verifies(running: Stack) -> None:
+    with receiver() as got:
+        assert isinstance(got, Receiver)
+        hook = {"url": f"http://127.0.0.1:{got.port}/hook", "events": ["image.generated", "job.completed"]}
+        task_id = running.submit(count=2, webhook=hook, metadata={"order": "17"})
+        running.ended(task_id)
+        running.until(lambda: len(got.received) >= 3)
+        secret = httpx.get(f"{running.url}/v1/webhooks/secret").json()["secret"]
+        bodies = [Webhook(secret).verify(one.body, one.headers) for one in got.received]
+    types = sorted(body["type"] for body in bodies)
+    assert types == ["image.generated", "image.generated", "job.completed"]
+    end = next(body["data"] for body in bodies if body["type"] == "job.completed")
+    assert end["task_id"] == task_id
+    assert end["status"] == "completed"
+    assert end["metadata"] == {"order": "17"}
+    assert len({one.headers["webhook-id"] for one in got.received}) == 3
+
+
+def test_deleting_a_job_deletes_its_files(running: Stack) -> None:
+    task_id = running.submit(count=2)
+    running.ended(task_id)
+    folder = running.folder / "files" / "jobs" / task_id
+    assert list(folder.rglob("*.webp"))
+    assert httpx.delete(f"{running.url}/v1/jobs/{task_id}").status_code == 204
+    assert not list(folder.rglob("*.webp"))
+
+
+def test_a_title_is_for_models_that_set_type(running: Stack) -> None:
+    job = running.ended(running.submit(count=1, title="Herbstverkauf"))
+    assert job["status"] == "completed"
+
+
+def test_twenty_jobs_at_once(running: Stack) -> None:
+    ids = [running.submit(count=3, message=f"message {number}") for number in range(12)]
+    end = time.monotonic() + 120
+    for task_id in ids:
+        job = running.ended(task_id, within_s=max(int(end - time.monotonic()), 1))
+        assert job["status"] == "completed"
+        assert job["progress"]["completed"] == 3
+
+
+def test_a_log_without_warnings(running: Stack) -> None:
+    running.ended(running.submit(count=1))
+    for part in running.parts:
+        text = part.log.read_text()
+        for bad in ("Traceback", "DeprecationWarning", "ResourceWarning"):
+            assert bad not in text, f"{part.log.name}\n{text[-3000:]}"
+
+
+@pytest.mark.parametrize("count", [1, 25])
+def test_few_and_many(running: Stack, count: int) -> None:
+    job = running.ended(running.submit(count=count, width=64, height=64))
+    assert job["progress"]["completed"] == count
