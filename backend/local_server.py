@@ -5,17 +5,18 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Self
 
-from backend import keys
-from backend.db import Database
+from backend.client.api import ApiProblem, Client
 from backend.embedded.home import Home, write_private
 from backend.errors import FanfareError
 from backend.settings import Settings
 
 STARTS_WITHIN_S = 180
-STOPS_WITHIN_S = 30
+STOPS_WITHIN_S = 75  # more than `up` gives its parts, all stages together
+HURRIED_STOP_S = 10
 LOGS_KEPT = 20
 LAST_LINES = 15
 
@@ -72,15 +73,13 @@ class LocalServer:
         if process is None:
             return
         try:
-            process.terminate()
-            process.wait(STOPS_WITHIN_S)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            process.kill()  # its guardian ends the rest
-            process.wait()
-            _wait_until_unlocked(self._home)
+            _end(process)
+        except KeyboardInterrupt:
+            _end(process, within_s=HURRIED_STOP_S)  # to `up` a second signal means: at once
         finally:
             assert process.stdin
             process.stdin.close()
+            _wait_until_free(self._home)
 
     def _start(self) -> None:
         self._say("Starting broker, API, worker and node ...")
@@ -108,10 +107,19 @@ class LocalServer:
         return "\n" + "\n".join(f"  {line}" for line in lines) + f"\nThe whole log: {self._log}"
 
 
-def _wait_until_unlocked(home: Home) -> None:
-    """Until the guardian of a killed server has ended all of it."""
-    deadline = time.monotonic() + STOPS_WITHIN_S
-    while home.held() and time.monotonic() < deadline:
+def _end(process: "subprocess.Popen[bytes]", *, within_s: float = STOPS_WITHIN_S) -> None:
+    process.terminate()
+    try:
+        process.wait(within_s)
+    except subprocess.TimeoutExpired:
+        process.kill()  # its guardian ends the rest
+        process.wait()
+
+
+def _wait_until_free(home: Home) -> None:
+    """Until the guardian of a killed server has ended all of it; at once where nothing was killed."""
+    deadline = time.monotonic() + HURRIED_STOP_S
+    while home.running() is None and home.held() and time.monotonic() < deadline:
         time.sleep(0.05)
 
 
@@ -123,17 +131,26 @@ def _new_log(folder: Path) -> Path:
     return path
 
 
-def local_key(settings: Settings) -> str | None:
-    """A key for this machine's own commands, where the server needs one: who can read the home may have it.
+def local_key(settings: Settings, url: str) -> str | None:
+    """A key for this machine's own commands, where its server wants one: who reads the home may have it."""
+    with Client(url) as client:
+        try:
+            client.models()
+        except ApiProblem as problem:
+            if problem.http_status == HTTPStatus.UNAUTHORIZED:
+                return _kept_key(settings)
+    return None
 
-    None where no key was ever made, and so none is needed.
-    """
+
+def _kept_key(settings: Settings) -> str:
+    """The key that is kept in the home; made anew where there is none, or it was revoked."""
+    from backend import keys  # with SQLAlchemy, which few commands need
+    from backend.db import Database
+
     path = settings.home / "command-line.key"
     database = Database(settings.database_url)
     try:
         with database.session_scope() as session:
-            if not keys.any_exist(session):
-                return None
             text = path.read_text().strip() if path.exists() else ""
             if not text or keys.find(session, text) is None:
                 _, text = keys.create(session, "command line of this machine")
@@ -149,5 +166,5 @@ def find_server(settings: Settings, url: str | None, api_key: str | None) -> tup
         return url, api_key
     running = Home(settings.home).running()
     if running and running.url:
-        return running.url, api_key or local_key(settings)
+        return running.url, api_key or local_key(settings, running.url)
     raise NoServer

@@ -46,7 +46,7 @@ def _make_locally(server: LocalServer, settings: Settings, options: MakeOptions,
     task_id: str | None = None
     for left in reversed(range(NEW_SERVERS)):
         url = server.url()
-        with Client(url, api_key=options.api_key or local_key(settings)) as client:
+        with Client(url, api_key=options.api_key or local_key(settings, url)) as client:
             making = _Making(client, options, console, task_id)
             try:
                 return making.run()
@@ -98,7 +98,7 @@ class _Making:
         """Also a job whose answer did not come any more: submitted again, it is the same one."""
         if self.task_id is None and not self._submission:
             return
-        self._console.print("Canceling ...", style="yellow")
+        self._console.print("Canceling ... (Ctrl-C again: at once)", style="yellow")
         with suppress(ApiProblem, ApiUnreachable):
             self._client.cancel(self.task_id or self._submit(hurried=True), hurried=True)
 

@@ -1,16 +1,18 @@
-"""Where the API listens: the rule about loopback, the search for a free port, and uvicorn."""
+"""Where the API listens: the rule about loopback, the search for a free port, and uvicorn.
+
+What is slow to import is imported where it is used: `fanfare up` needs only the port.
+"""
 
 import errno
 import ipaddress
 import socket
+from typing import TYPE_CHECKING
 
-import uvicorn
-from fastapi import FastAPI
-
-from backend import keys
-from backend.db import Database
 from backend.errors import FanfareError
 from backend.settings import Settings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 LOOPBACK = "127.0.0.1"
 OTHER_PORTS = 50
@@ -49,6 +51,11 @@ def is_loopback(host: str) -> bool:
 
 
 def _has_keys(settings: Settings) -> bool:
+    from backend import keys
+    from backend.db import Database
+    from backend.migrate import migrate
+
+    migrate(settings)
     database = Database(settings.database_url)
     try:
         with database.read_scope() as session:
@@ -99,8 +106,10 @@ def _bind(host: str, port: int) -> socket.socket:
     return bound
 
 
-def serve(app: FastAPI, bound: socket.socket, settings: Settings, *, access_log: bool) -> None:
+def serve(app: "FastAPI", bound: socket.socket, settings: Settings, *, access_log: bool) -> None:
     """Serves until the process is told to stop."""
+    import uvicorn
+
     config = uvicorn.Config(
         app,
         log_level=settings.log_level.lower(),

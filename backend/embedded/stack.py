@@ -1,4 +1,7 @@
-"""The whole stack: which parts there are, in which order they come and go."""
+"""The whole stack: which parts there are, in which order they come and go.
+
+What is slow to import is imported where it is used, so that the parts start at once.
+"""
 
 import os
 import socket
@@ -6,11 +9,10 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 
-import httpx
 import redis
-from celery import Celery
-from kombu.exceptions import OperationalError
 
 from backend import serving
 from backend.embedded import broker
@@ -19,7 +21,6 @@ from backend.embedded.log import Log
 from backend.embedded.part import Part
 from backend.embedded.supervisor import Supervisor
 from backend.errors import FanfareError
-from backend.migrate import migrate
 from backend.settings import Settings
 from contract.signals import Signals, connect
 
@@ -33,6 +34,7 @@ NOT_FOR_NODES = (
     "SUPABASE_",
 )
 API_STOPS_WITHIN_S = serving.OPEN_STREAMS_END_WITHIN_S + 5
+ROOT_IS_FINE = "ignore:You're running the worker with superuser privileges"  # it takes JSON only
 PING_WITHIN_S = 0.5
 BROKER_STOPS_WITHIN_S = 10
 
@@ -60,7 +62,7 @@ def up(settings: Settings, options: UpOptions, log: Log) -> None:
     home = Home(settings.home)
     home.prepare()
     with home.lock() as lock:
-        migrate(settings)
+        _check_database(settings)
         host, note = (serving.LOOPBACK, None) if options.private else serving.permitted_host(settings)
         if note:
             log.note(note)
@@ -79,6 +81,14 @@ def up(settings: Settings, options: UpOptions, log: Log) -> None:
                 stack.stop(supervisor)
 
 
+def _check_database(settings: Settings) -> None:
+    """A server that is away or misspelt is told at once; a file is made by the parts themselves."""
+    if not settings.database_url.startswith("sqlite:"):
+        from backend.migrate import migrate
+
+        migrate(settings)
+
+
 class Stack:
     """The parts, for one set of settings."""
 
@@ -91,8 +101,11 @@ class Stack:
         host, port = listener.getsockname()[:2]
         if port != settings.api_port:
             log.note(f"Port {settings.api_port} is taken by another program: the API listens on {port}.")
-        reachable = serving.LOOPBACK if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
-        self.local_url = f"http://[{reachable}]:{port}" if ":" in reachable else f"http://{reachable}:{port}"
+        self._reachable = serving.LOOPBACK if host in ("0.0.0.0", "::") else host  # noqa: S104 - not bound
+        self._port = port
+        self.local_url = (
+            f"http://[{self._reachable}]:{port}" if ":" in host else f"http://{self._reachable}:{port}"
+        )
         self._env: dict[str, str] = dict(os.environ) | self._addresses(host, port)
 
     def _addresses(self, host: str, port: int) -> dict[str, str]:
@@ -136,16 +149,24 @@ class Stack:
         )
 
     def _api_answers(self) -> bool:
+        connection = HTTPConnection(self._reachable, self._port, timeout=1)
         try:
-            return httpx.get(f"{self.local_url}/readyz", timeout=1, trust_env=False).status_code == 200
-        except httpx.HTTPError:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == HTTPStatus.OK
+        except (OSError, HTTPException):
             return False
+        finally:
+            connection.close()
 
     def _worker(self) -> Part:
-        return Part("worker", _fanfare("worker", "--with-beat"), self._env, self._worker_listens)
+        env = {"PYTHONWARNINGS": ROOT_IS_FINE} | self._env
+        return Part("worker", _fanfare("worker", "--with-beat"), env, self._worker_listens)
 
     def _worker_listens(self) -> bool:
         """Any CPU worker will do: on a shared broker there may be others, and they do our work as well."""
+        from celery import Celery
+        from kombu.exceptions import OperationalError
+
         with Celery(broker=self._env["FANFARE_BROKER_URL"], set_as_current=False) as asking:
             try:
                 replies = asking.control.ping(timeout=PING_WITHIN_S) or []
