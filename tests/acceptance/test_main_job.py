@@ -88,7 +88,7 @@ def test_one_bad_image_leaves_the_others_whole(running: Stack) -> None:
         task_id = running.submit(count=3)
         trap = running.folder / "files" / "jobs" / task_id / "001"
         trap.parent.mkdir(parents=True, exist_ok=True)
-        trap.write_text("a file where a folder should be")
+        trap.symlink_to(trap)  # a loop: no file can be made below it
     finally:
         running.parts[-1].process.send_signal(18)
     job = running.ended(task_id)
