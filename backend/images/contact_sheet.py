@@ -1,6 +1,7 @@
 """All pictures of a job on one sheet, each with its caption."""
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -135,7 +136,7 @@ def _round_mask(size: tuple[int, int], radius: int) -> Image.Image:
 
 
 def _write(sheet: Image.Image, caption: str, x: int, y: int, layout: _Layout) -> None:
-    """The caption's beginning. Letters that the font doesn't have are left out, not drawn as boxes."""
+    """The caption's beginning."""
     draw = ImageDraw.Draw(sheet)
     step = (layout.caption - 3) // CAPTION_LINES if layout.caption else 0
     for line in _wrap(_drawable(caption, layout.font), layout.font, layout.width):
@@ -144,9 +145,12 @@ def _write(sheet: Image.Image, caption: str, x: int, y: int, layout: _Layout) ->
 
 
 def _drawable(caption: str, font: Font) -> str:
+    """Without accents, which Pillow's own font lacks; nothing where it lacks much more than those."""
+    plain = unicodedata.normalize("NFKD", caption[:500])
+    letters = [ch for ch in plain if not unicodedata.combining(ch)]
     missing = bytes(font.getmask("\uffff"))
-    kept = [ch if ch.isspace() or bytes(font.getmask(ch)) != missing else " " for ch in caption[:500]]
-    return " ".join("".join(kept).split())
+    kept = [ch for ch in letters if ch.isspace() or bytes(font.getmask(ch)) != missing]
+    return " ".join("".join(kept).split()) if len(kept) >= 0.8 * len(letters) else ""
 
 
 def _wrap(text: str, font: Font, width: int) -> list[str]:
