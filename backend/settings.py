@@ -105,6 +105,7 @@ class Settings(BaseSettings):
     webhook_timeout_s: float = Field(default=15, gt=0, le=60)
 
     worker_concurrency: int = Field(default=2, ge=1)
+    alive_file: Path | None = None  # worker and beat touch it as long as they work: for health checks
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @field_validator("cors_origins", "models", mode="before")
