@@ -1,8 +1,9 @@
 """The last one out: a tiny process that ends the stack when `fanfare up` itself is killed.
 
-Runs as a script (`python -I -S guardian.py`), with nothing but the standard library. Its standard input is
-a pipe from `up`: "+<pid>" when a part was started, "-<pid>" when it has ended. When the pipe closes, what is
-still on the list is ended, with its children: each part leads a process group of its own.
+Runs as a script (`python -I -S guardian.py MARK`), with nothing but the standard library. Its standard input
+is a pipe from `up`: "+<pid>" when a part was started, "-<pid>" when it has ended. When the pipe closes, what
+is still on the list is ended with all its descendants. These are known by their process group, and, where
+they have left it, by a mark in the environment that they have inherited (Linux).
 """
 
 import os
@@ -10,8 +11,11 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 GRACE_S = 5.0
+MARK = "_FANFARE_PART"  # environment variable: <mark of the stack>.<number of the part>
+KILL_ROUNDS = 10  # who forks while being killed is found in the next one
 
 
 def main() -> None:
@@ -25,7 +29,9 @@ def main() -> None:
             leaders.add(pid)
         else:
             leaders.discard(pid)
-    end_groups(leaders, grace_s=GRACE_S)
+    if leaders:
+        end_groups(leaders, grace_s=GRACE_S)
+    kill_marked(sys.argv[1] + ".")
 
 
 def end_groups(leaders: set[int], *, grace_s: float) -> None:
@@ -37,6 +43,28 @@ def end_groups(leaders: set[int], *, grace_s: float) -> None:
         time.sleep(0.05)
     for pid in leaders:
         _send(os.killpg, pid, signal.SIGKILL)
+
+
+def kill_marked(mark: str) -> None:
+    """SIGKILL to every process whose mark begins so, whatever session it has moved to."""
+    for _ in range(KILL_ROUNDS):
+        found = [pid for pid in _marked(f"{MARK}={mark}".encode()) if _send(os.kill, pid, signal.SIGKILL)]
+        if not found:
+            return
+        time.sleep(0.02)
+
+
+def _marked(entry: bytes) -> list[int]:
+    """Processes of ours with this in their environment; zombies have none. Empty where there is no /proc."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (folder / "environ").read_bytes()
+        except OSError:  # gone meanwhile, or somebody else's
+            continue
+        if any(variable.startswith(entry) for variable in environment.split(b"\0")):
+            found.append(int(folder.name))
+    return found
 
 
 def _send(call: Callable[[int, int], None], pid: int, number: int) -> bool:

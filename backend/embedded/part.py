@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from backend.embedded import guardian
 from backend.errors import FanfareError
 
 Say = Callable[[str, str], None]  # (name of the part, one line of its output)
@@ -34,18 +35,19 @@ class Part:
 
 
 class Process:
-    """A running part. It leads a session of its own: what it starts can be ended with it."""
+    """A running part. It leads a session of its own and bears a mark: what it starts can be ended with it."""
 
-    def __init__(self, part: Part, say: Say) -> None:
-        """Starts it. Raises `PartFailed` where the system can't."""
+    def __init__(self, part: Part, say: Say, mark: str) -> None:
+        """Starts it. `mark` is unlike any other process's. Raises `PartFailed` where the system can't."""
         self.part = part
+        self._mark = mark
         self._say = say
         self._pending = b""
         self._tail: deque[str] = deque(maxlen=TAIL_LINES)
         try:
             self._popen = subprocess.Popen(  # noqa: S603 - our own programs
                 part.argv,
-                env=dict(part.env),
+                env=dict(part.env) | {guardian.MARK: mark},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -71,9 +73,10 @@ class Process:
         self._popen.terminate()
 
     def kill(self) -> None:
-        """Ends it and whatever it has left behind in its group; passes on its last words."""
+        """Ends it and whatever it has left behind; passes on its last words."""
         with suppress(ProcessLookupError, PermissionError):  # PermissionError: macOS, only zombies are left
             os.killpg(self.pid, signal.SIGKILL)
+        guardian.kill_marked(self._mark)
         self._popen.wait()
         self.read()
         if self._pending:

@@ -5,6 +5,7 @@ children. Each part leads a session of its own, so that the terminal's Ctrl-C re
 """
 
 import os
+import secrets
 import selectors
 import signal
 import subprocess
@@ -52,6 +53,8 @@ class Supervisor:
         self._say = say
         self._lifeline = lifeline
         self._lock = () if lock is None else (lock,)
+        self._mark = secrets.token_hex(8)
+        self._started = 0  # processes, so far
         self._slots: list[_Slot] = []
         self._interrupts = 0
         self._signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
@@ -71,7 +74,7 @@ class Supervisor:
             self._selector.register(self._lifeline, selectors.EVENT_READ)
         self._old_handlers = [signal.signal(number, self._on_signal) for number in self._signals]
         self._old_wake = signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        self._guardian = _start_guardian(self._lock)
+        self._guardian = _start_guardian(self._mark, self._lock)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -135,7 +138,8 @@ class Supervisor:
             raise PartFailed(f"{slot.part.name} was not ready within {within}.{process.last_words()}")
 
     def _spawn(self, slot: _Slot) -> None:
-        slot.process = Process(slot.part, self._say)
+        self._started += 1
+        slot.process = Process(slot.part, self._say, f"{self._mark}.{self._started};")
         self._tell_guardian(f"+{slot.process.pid}")
         slot.started, slot.restart_at, slot.ready = time.monotonic(), None, False
         self._selector.register(slot.process.output, selectors.EVENT_READ, slot.process)
@@ -214,16 +218,16 @@ class Supervisor:
         if self._guardian.stdin:
             with suppress(OSError):
                 self._guardian.stdin.close()
-        self._guardian = _start_guardian(self._lock)
+        self._guardian = _start_guardian(self._mark, self._lock)
         for slot in self._slots:
             if slot.process:
                 self._tell_guardian(f"+{slot.process.pid}")
 
 
-def _start_guardian(pass_fds: tuple[int, ...]) -> "subprocess.Popen[str]":
+def _start_guardian(mark: str, pass_fds: tuple[int, ...]) -> "subprocess.Popen[str]":
     script = Path(__file__).with_name("guardian.py")
     return subprocess.Popen(  # noqa: S603 - our own script
-        [sys.executable, "-I", "-S", str(script)],
+        [sys.executable, "-I", "-S", str(script), mark],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -17,8 +17,9 @@ SLEEPER = "import time; print('up', flush=True); time.sleep(600)"
 DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEPER
 PARENT = f"""
 import subprocess, sys, time
-child = subprocess.Popen([sys.executable, '-c', {SLEEPER!r}])
-print('child', child.pid, flush=True)
+for apart in (False, True):  # one in our process group, one in a session of its own
+    child = subprocess.Popen([sys.executable, '-c', {SLEEPER!r}], start_new_session=apart)
+    print('child', child.pid, flush=True)
 time.sleep(600)
 """
 FINISHES = """
@@ -108,13 +109,15 @@ def test_stop_kills_a_part_that_does_not_listen(supervisor: Supervisor, heard: H
 
 
 def test_stop_takes_the_children_of_a_part_with_it(supervisor: Supervisor, heard: Heard) -> None:
-    supervisor.start([part("parent", PARENT, lambda: heard.said("child "))])
-    child = int(next(line for _, line in heard.lines if line.startswith("child ")).split()[1])
-    assert exists(child)
+    def children() -> list[int]:
+        return [int(line.split()[1]) for _, line in heard.lines if line.startswith("child ")]
+
+    supervisor.start([part("parent", PARENT, lambda: len(children()) == 2)])
+    assert all(exists(pid) for pid in children())
 
     supervisor.stop(["parent"], within_s=5)
 
-    assert eventually(lambda: not exists(child))
+    assert eventually(lambda: not any(exists(pid) for pid in children()))
 
 
 def test_a_part_that_dies_is_started_again(supervisor: Supervisor, heard: Heard) -> None:
@@ -228,7 +231,7 @@ class Tree:
 
     def _read_until_complete(self) -> None:
         assert self.process.stdout
-        wanted = {"pid": 2, "guardian": 1, "parent child": 1, "deaf up": 1}
+        wanted = {"pid": 2, "guardian": 1, "parent child": 2, "deaf up": 1}
         while any(wanted.values()):
             line = self.process.stdout.readline()
             assert line, "the supervisor ended early"
