@@ -41,7 +41,8 @@ app = typer.Typer(
 keys_app = typer.Typer(help="API keys: make, list, revoke.", no_args_is_help=True)
 app.add_typer(keys_app, name="keys")
 
-out = Console()
+WIDE = 160  # columns, where the output goes to a file or a pipe
+out = Console(width=None if sys.stdout.isatty() else WIDE)
 err = Console(stderr=True)
 
 Server = Annotated[

@@ -89,8 +89,8 @@ def keys_table(rows: Iterable[Sequence[str]]) -> Table:
 
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for number, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=number == 0)  # names and ids are to be copied
     return table
 
 

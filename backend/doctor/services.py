@@ -104,7 +104,7 @@ def _redis_configuration(client: "redis.Redis") -> Iterator[Finding]:
 def storage(adapter: Storage, settings: Settings, *, api_runs: bool) -> Iterator[Finding]:
     """Writes, reads and deletes an object; then once more as a node and a client would, by signed URLs."""
     where = masked(settings.storage_url)
-    key = f"doctor/{secrets.token_hex(8)}"
+    key = f"doctor/{secrets.token_hex(8)}.png"
     try:
         adapter.check()
         yield ok("storage", where)
