@@ -3,15 +3,13 @@
 import sys
 from collections.abc import Iterator
 
-import redis
-
-from contract.signals import Signals, connect
+from contract.signals import connect
 from gpu_worker import __version__
 from gpu_worker.broker import Unreachable, check_broker, check_result_store
 from gpu_worker.celery_app import create_celery_app
 from gpu_worker.log import scrub
+from gpu_worker.registry import ENGINES
 from gpu_worker.settings import Settings
-from gpu_worker.tasks import ENGINES
 
 
 def check(settings: Settings) -> int:
@@ -24,21 +22,6 @@ def check(settings: Settings) -> int:
         _say(f"To mend: {fault}")
     _say("All is well." if not faults else f"{len(faults)} to mend.")
     return 1 if faults else 0
-
-
-def health(settings: Settings) -> int:
-    """0 if a node of this name has announced itself lately, else 1."""
-    try:
-        nodes = Signals(connect(settings.result_url)).nodes()
-    except redis.RedisError as exc:
-        _say(f"The result store can't be asked: {scrub(str(exc))}")
-        return 1
-    ours = [node for node in nodes if node.node.startswith(f"{settings.node_name}/")]
-    for node in ours:
-        _say(f"{node.node}: {node.state}, {node.running} in hand, {node.done} done, {node.failed} failed")
-    if not ours:
-        _say(f"No node named {settings.node_name} has announced itself lately.")
-    return 0 if ours else 1
 
 
 def _settings(settings: Settings) -> Iterator[str]:

@@ -29,9 +29,10 @@ from gpu_worker.fail_open import FailOpen
 from gpu_worker.finisher import Finisher
 from gpu_worker.generation import Generation, Parts
 from gpu_worker.log import set_up_log
+from gpu_worker.registry import ENGINES
 from gpu_worker.reports import Reports
 from gpu_worker.settings import Settings
-from gpu_worker.tasks import ENGINES, register_tasks
+from gpu_worker.tasks import register_tasks
 from gpu_worker.upload import Uploader
 from gpu_worker.watch import NodeWatch
 

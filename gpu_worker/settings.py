@@ -23,7 +23,7 @@ class Settings(BaseSettings):
     result_url: str = ""  # empty: the broker's URL, when that is Redis
 
     node_name: str = Field(default_factory=socket.gethostname)
-    node_engines: Annotated[list[str], NoDecode] = ["sketch"]  # names of `gpu_worker.tasks.ENGINES`
+    node_engines: Annotated[list[str], NoDecode] = ["sketch"]  # names of `gpu_worker.registry.ENGINES`
     node_concurrency: int = Field(default=4, ge=1, le=256)  # images in hand: being made, encoded, uploaded
     node_announce_s: float = Field(default=3, gt=0, le=60)
     node_attempts: int = Field(default=3, ge=1, le=20)  # per image, over all nodes and restarts

@@ -1,8 +1,6 @@
-"""The node's one task, thin, and the registry of engines."""
+"""The node's one task, thin."""
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery, Task
@@ -11,10 +9,7 @@ from celery.exceptions import Reject
 from contract.messages import FailureCode
 from contract.queues import GENERATE_IMAGE
 from gpu_worker.batcher import Draining
-from gpu_worker.devices import Slot, on_cpu, remote
-from gpu_worker.engines.base import Engine
 from gpu_worker.generation import Generation, result_for_unreadable
-from gpu_worker.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -35,35 +30,3 @@ def register_tasks(app: Celery, generation: Generation, node: str) -> None:
             logger.exception("A defect of the node")
             text = "The node failed in a way that it doesn't know."
             return result_for_unreadable(raw, node, FailureCode.INTERNAL, text).to_wire()
-
-
-def _sketch(settings: Settings) -> Engine:
-    from gpu_worker.engines.sketch import SketchEngine
-
-    return SketchEngine(delay_s=settings.sketch_delay_s)
-
-
-def _openai(settings: Settings) -> Engine:
-    from gpu_worker.engines.openai import OpenAIEngine
-
-    return OpenAIEngine(
-        api_key=settings.images_api_key.get_secret_value(),
-        base_url=settings.images_url,
-        models=settings.images_models,
-        timeout_s=settings.images_timeout_s,
-    )
-
-
-@dataclass(frozen=True)
-class Registered:
-    """How an engine is made, and where it runs: one process for each slot."""
-
-    make: Callable[[Settings], Engine]  # imports the engine: only the process that serves it pays for that
-    slots: Callable[[], list[Slot]]
-
-
-# A new engine is a file in `engines/` and a line here.
-ENGINES: dict[str, Registered] = {
-    "sketch": Registered(_sketch, on_cpu),
-    "openai": Registered(_openai, remote),
-}

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from gpu_worker import __version__
-from gpu_worker.check import check, health
 from gpu_worker.launcher import Launcher, Seat
 from gpu_worker.log import set_up_log
-from gpu_worker.node import serve
+from gpu_worker.registry import ENGINES
 from gpu_worker.settings import Settings, get_settings
-from gpu_worker.tasks import ENGINES
 
 BAD_SETTINGS = 2  # exit code
 
@@ -52,11 +50,18 @@ def find_seats(settings: Settings) -> list[Seat]:
 
 
 def _run(asked: argparse.Namespace, settings: Settings, seats: list[Seat]) -> int:
+    # Imported where it is needed: the launcher lives long and shall be small, and `health` is called often
     if asked.check or asked.command == "check":
+        from gpu_worker.check import check
+
         return check(settings)
     if asked.command == "health":
+        from gpu_worker.health import health
+
         return health(settings)
     if asked.command == "serve":
+        from gpu_worker.node import serve
+
         return serve(settings, asked.engine, asked.slot)
     set_up_log(settings.log_level, settings.secrets())
     return Launcher(seats, settings.node_drain_s).run()

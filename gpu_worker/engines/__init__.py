@@ -1,1 +1,1 @@
-"""Engines: they turn prompts into pixels. One file each, listed in `gpu_worker.tasks`' registry."""
+"""Engines: they turn prompts into pixels. One file each, listed in `gpu_worker.registry`."""

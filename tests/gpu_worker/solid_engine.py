@@ -30,7 +30,7 @@ class SolidEngine:
         self.closed = False
 
     def models(self) -> Sequence[ModelCard]:
-        return [ModelCard(name="solid", engine=self.name), ModelCard(name="other", engine=self.name)]
+        return [ModelCard(name=name, engine=self.name, min_size=16) for name in ("solid", "other")]
 
     def loaded(self) -> Sequence[str]:
         return self.warm

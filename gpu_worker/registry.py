@@ -1,0 +1,40 @@
+"""The registry of engines: how each is made, and where it runs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gpu_worker.devices import Slot, on_cpu, remote
+from gpu_worker.engines.base import Engine
+from gpu_worker.settings import Settings
+
+
+def _sketch(settings: Settings) -> Engine:
+    from gpu_worker.engines.sketch import SketchEngine
+
+    return SketchEngine(delay_s=settings.sketch_delay_s)
+
+
+def _openai(settings: Settings) -> Engine:
+    from gpu_worker.engines.openai import OpenAIEngine
+
+    return OpenAIEngine(
+        api_key=settings.images_api_key.get_secret_value(),
+        base_url=settings.images_url,
+        models=settings.images_models,
+        timeout_s=settings.images_timeout_s,
+    )
+
+
+@dataclass(frozen=True)
+class Registered:
+    """How an engine is made, and where it runs: one process for each slot."""
+
+    make: Callable[[Settings], Engine]  # imports the engine: only the process that serves it pays for that
+    slots: Callable[[], list[Slot]]
+
+
+# A new engine is a file in `engines/` and a line here.
+ENGINES: dict[str, Registered] = {
+    "sketch": Registered(_sketch, on_cpu),
+    "openai": Registered(_openai, remote),
+}
