@@ -81,6 +81,7 @@ def celery_settings(broker_url: str, result_url: str) -> dict[str, Any]:
         "worker_proc_alive_timeout": 600,
         "worker_send_task_events": False,
         "worker_hijack_root_logger": False,
+        "worker_consumer": "contract.consumer:Consumer",
         "task_serializer": "json",
         "result_serializer": "json",
         "accept_content": ["json"],

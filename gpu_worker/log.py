@@ -51,6 +51,8 @@ def set_up_log(level: str, secrets: Iterable[str]) -> None:
         "PIL",
     ):
         logging.getLogger(talkative).setLevel(logging.WARNING)
-    logging.getLogger("celery.app.trace").setLevel(logging.ERROR)  # a message handed back is no news
+    # A message handed back is no news; nor is a result that is stored at the second try
+    for alarmist in ("celery.app.trace", "celery.backends.base"):
+        logging.getLogger(alarmist).setLevel(logging.ERROR)
     for wordy in ("kombu", "amqp", "asyncio"):
         logging.getLogger(wordy).setLevel(max(logging.INFO, root.level))

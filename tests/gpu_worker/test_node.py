@@ -244,6 +244,7 @@ def test_the_broker_may_come_late_and_go_for_a_while(house: House) -> None:
     assert house.uploads() == ["/0"]
     assert house.results(house.send(house.images(2)))[1]["kind"] == "generated"
     assert "Traceback" not in node.said
+    assert "next start" not in node.said  # its models are still loaded
     node.send()
     assert node.wait() == 0
 
