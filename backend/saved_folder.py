@@ -3,12 +3,12 @@
 import json
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backend.client.answers import Job, JobImage
+from backend.client.answers import Job
 from backend.client.api import Client, DownloadFailed
 from backend.errors import FanfareError
 
@@ -57,8 +57,7 @@ def save(client: Client, job: Job, folder: Path) -> Saved:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / "job.json", (json.dumps(job.raw, indent=2, ensure_ascii=False) + "\n").encode())
-        _save_images(client, job, saved)
-        _save_contact_sheet(job, saved)
+        _save_contact_sheet(_save_images(client, job, saved), saved)
     except OSError as exc:
         raise FolderUnusable(f"Can't write to {folder}: {exc.strerror or exc}.") from exc
     return saved
@@ -84,34 +83,36 @@ class _File:
     path: Path
     url: str
     bytes: int | None
+    prompt: str | None = None  # of an original
 
 
-def _save_images(client: Client, job: Job, saved: Saved) -> None:
+def _save_images(client: Client, job: Job, saved: Saved) -> list[_File]:
+    """The originals that were saved."""
+    files = list(_files(job, saved.folder))
+    with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
+        problems = list(pool.map(lambda file: _download(client, file), files))
+    had = [file for file, problem in zip(files, problems, strict=True) if problem is None]
+    originals = [file for file in had if file.prompt is not None]
+    saved.problems += [problem for problem in problems if problem]
+    saved.originals = [file.path for file in originals]
+    saved.thumbnails = len(had) - len(originals)
+    return originals
+
+
+def _files(job: Job, folder: Path) -> Iterator[_File]:
     digits = max(2, len(str(len(job.images))))
-    originals: list[_File] = []
-    thumbnails: list[_File] = []
     for image in job.images:
         name = f"{image.index + 1:0{digits}}"
-        originals += _original(saved.folder, name, image)
-        thumbnails += _thumbnails(saved.folder, name, image)
-    with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
-        problems = list(pool.map(lambda file: _download(client, file), [*originals, *thumbnails]))
-    saved.problems += [problem for problem in problems if problem]
-    saved.originals = [file.path for file in originals if file.path.exists()]
-    saved.thumbnails = len(thumbnails)
+        if image.status == "completed" and image.url:
+            path = folder / f"{name}.{_extension(image.content_type)}"
+            yield _File(path, image.url, image.bytes, image.prompt)
+        for one in image.thumbnails:  # named by their longer side, as they were asked for
+            path = folder / f"{name}-{max(one.width, one.height)}.{_extension(one.content_type)}"
+            yield _File(path, one.url, one.bytes)
 
 
-def _original(folder: Path, name: str, image: JobImage) -> Iterable[_File]:
-    if image.status == "completed" and image.url:
-        extension = EXTENSIONS.get(image.content_type or "", "bin")
-        yield _File(folder / f"{name}.{extension}", image.url, image.bytes)
-
-
-def _thumbnails(folder: Path, name: str, image: JobImage) -> Iterable[_File]:
-    """Named by their longer side, as they were asked for."""
-    for one in image.thumbnails:
-        extension = EXTENSIONS.get(one.content_type, "bin")
-        yield _File(folder / f"{name}-{max(one.width, one.height)}.{extension}", one.url, one.bytes)
+def _extension(content_type: str | None) -> str:
+    return EXTENSIONS.get(content_type or "", "bin")
 
 
 def _download(client: Client, file: _File) -> str | None:
@@ -122,5 +123,10 @@ def _download(client: Client, file: _File) -> str | None:
     return None
 
 
-def _save_contact_sheet(job: Job, saved: Saved) -> None:
-    raise NotImplementedError
+def _save_contact_sheet(originals: list[_File], saved: Saved) -> None:
+    from backend.images import contact_sheet  # with Pillow, which nothing else here needs
+
+    if originals:
+        path = saved.folder / "contact-sheet.png"
+        write_whole(path, contact_sheet([(file.path.read_bytes(), file.prompt or "") for file in originals]))
+        saved.contact_sheet = path

@@ -2,16 +2,29 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from backend import cli
 from tests.backend.client.scripted_api import TASK_ID, ScriptedApi, as_json, job
 
-Fanfare = Callable[..., "subprocess.CompletedProcess[str]"]
+
+@dataclass(frozen=True)
+class Result:
+    """What one command came to."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Fanfare = Callable[..., Result]
 
 IMAGES = [
     {"index": 0, "status": "completed", "prompt": "a fox"},
@@ -20,24 +33,29 @@ IMAGES = [
 
 
 @pytest.fixture
-def fanfare(tmp_path: Path) -> Fanfare:
-    """Runs the real program, with a home and a working folder of its own."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("FANFARE_", "OPENAI_"))}
-    env |= {"FANFARE_HOME": str(tmp_path / "home"), "COLUMNS": "200"}
+def fanfare(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Fanfare]:
+    """Runs a command in this process, with a home and a working folder of its own."""
+    for name in os.environ:
+        if name.startswith(("FANFARE_", "OPENAI_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("FANFARE_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
 
-    def run(*arguments: str, given: str = "", **more: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "backend.cli", *arguments],
-            env=env | more,
-            cwd=tmp_path,
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+    def run(*arguments: str, **env: str) -> Result:
+        with monkeypatch.context() as changed:
+            changed.setattr(sys, "argv", ["fanfare", *arguments])
+            for name, value in env.items():
+                changed.setenv(name, value)
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        code = ended.value.code
+        return Result(code if isinstance(code, int) else 0, *capsys.readouterr())
 
-    return run
+    handler = signal.getsignal(signal.SIGTERM)
+    yield run
+    signal.signal(signal.SIGTERM, handler)
 
 
 @pytest.fixture
@@ -47,8 +65,10 @@ def api() -> Iterator[ScriptedApi]:
     api.close()
 
 
-def test_the_version(fanfare: Fanfare) -> None:
-    assert fanfare("--version").stdout.startswith("fanfare ")
+def test_the_program_itself_runs() -> None:
+    program = [sys.executable, "-m", "backend.cli", "--version"]
+
+    assert subprocess.run(program, capture_output=True, text=True, check=True).stdout.startswith("fanfare ")
 
 
 def test_a_wrong_setting_is_told_by_its_name_without_a_traceback(fanfare: Fanfare) -> None:
