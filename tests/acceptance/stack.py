@@ -97,7 +97,7 @@ class Stack:
 
         def there() -> bool:
             workers = httpx.get(f"{self.url}/v1/workers", timeout=10).json()["results"]
-            return sum(worker["state"] == "ready" for worker in workers) >= count
+            return bool(sum(worker["state"] == "ready" for worker in workers) >= count)
 
         self.until(there)
 

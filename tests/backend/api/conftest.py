@@ -51,7 +51,7 @@ def start_server(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[
     def start(**values: Any) -> Server:
         listener = socket.create_server(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        given = {
+        given: dict[str, Any] = {
             "home": tmp_path / "home", "database_url": database_url, "broker_url": redis_url,
             "result_url": redis_url, "storage_url": (tmp_path / "files").as_uri(), "public_url": url,
             "node_url": url, "llm": "template",
@@ -92,10 +92,10 @@ def api(server: Server) -> Iterator[httpx.Client]:
 def use_broker(url: str) -> None:
     """Lets the one Celery app of this process talk to another broker."""
     celery_app.conf.update(celery_settings(url, url))
+    app: Any = celery_app  # what it has opened already is private to it
     kombu.pools.reset()
-    celery_app._pool = None
-    celery_app.amqp._producer_pool = None
-    celery_app._local.__dict__.pop("backend", None)
+    app._pool = app.amqp._producer_pool = None
+    app._local.__dict__.pop("backend", None)
 
 
 def announce(server: Server, *models: ModelCard) -> None:

@@ -399,7 +399,7 @@ def test_a_node_that_falls_silent_is_left(site: Site, monkeypatch: pytest.Monkey
 
     with connect(site) as connection:
         connection.sendall(request_head(site.upload(), "Content-Length: 100") + b"x" * 50)
-        answer = connection.recv(65536)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
 
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"upload_timed_out" in answer

@@ -157,9 +157,17 @@ def test_lists_are_filtered(api: httpx.Client, server: Server) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["status=done", "limit=0", "limit=101", "cursor=abc", "cursor=%00", "created_after=yesterday", "pipeline=x",
-     "created_after=2026-01-01T00:00:00"],
-)  # fmt: skip
+    [
+        "status=done",
+        "limit=0",
+        "limit=101",
+        "cursor=abc",
+        "cursor=%00",
+        "created_after=yesterday",
+        "created_after=2026-01-01T00:00:00",
+        "pipeline=x",
+    ],
+)
 def test_bad_filters_are_explained(api: httpx.Client, query: str) -> None:
     answer = api.get(f"/v1/jobs?{query}")
     assert answer.status_code == 422
@@ -173,7 +181,8 @@ def test_cancel_is_idempotent(api: httpx.Client, server: Server) -> None:
         answer = api.post(f"/v1/jobs/{job_id}/cancel")
         assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
     assert server.resources.signals.canceled([job_id]) == {job_id}
-    assert server.resources.celery.AsyncResult(str(job_id)).state == "REVOKED"
+    state: str = server.resources.celery.AsyncResult(str(job_id)).state
+    assert state == "REVOKED"
 
 
 def test_retry_is_for_what_failed(api: httpx.Client, server: Server) -> None:

@@ -169,7 +169,7 @@ class TestIdempotency:
 
     @pytest.mark.parametrize("key", [b"x" * 256, b"tab\there", b"caf\xe9"])
     def test_a_bad_key_is_refused(self, api: httpx.Client, key: bytes) -> None:
-        answer = api.post("/v1/thumbnails", json=GOOD, headers={"Idempotency-Key": key})
+        answer = api.post("/v1/thumbnails", json=GOOD, headers={b"Idempotency-Key": key})
         assert answer.status_code == 422
         assert answer.json()["errors"][0]["parameter"] == "Idempotency-Key"
 
