@@ -108,7 +108,10 @@ class _Making:
         style = "green" if job.status == "completed" else "red"
         words = job.status.replace("_", " ")
         folder = escape(str(saved.folder))
-        say(f"\n[{style}]{words}[/]: {len(saved.originals)} of {total} images in [bold]{folder}[/]")
+        say(
+            f"\n[{style}]{words}[/]: {len(saved.originals)} of {total} images in [bold]{folder}[/]",
+            highlight=False,
+        )
         for path in [*saved.originals, *([saved.contact_sheet] if saved.contact_sheet else [])]:
             say(str(path), markup=False, highlight=False, soft_wrap=True)
         if saved.thumbnails:

@@ -90,7 +90,7 @@ class Display:
         self._progress = Progress(
             TextColumn("{task.fields[number]}"),
             TextColumn("{task.fields[word]}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=24, complete_style="cyan", finished_style="green"),
             TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[prompt]}", style="dim"),
             TimeElapsedColumn(),
