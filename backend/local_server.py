@@ -16,7 +16,7 @@ from backend.settings import Settings
 
 STARTS_WITHIN_S = 180
 STOPS_WITHIN_S = 75  # more than `up` gives its parts, all stages together
-HURRIED_STOP_S = 10
+HURRIED_STOP_S = 20
 LOGS_KEPT = 20
 LAST_LINES = 15
 

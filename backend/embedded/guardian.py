@@ -1,9 +1,9 @@
 """The last one out: a tiny process that ends the stack when `fanfare up` itself is killed.
 
 Runs as a script (`python -I -S guardian.py MARK`), with nothing but the standard library. Its standard input
-is a pipe from `up`: "+<pid>" when a part was started, "-<pid>" when it has ended. When the pipe closes, what
-is still on the list is ended with all its descendants. These are known by their process group, and, where
-they have left it, by a mark in the environment that they have inherited (Linux).
+is a pipe from `up`: "+<pid> <stage>" when a part was started, "-<pid>" when it has ended. When the pipe
+closes, what is still on the list is ended, stage after stage, with all its descendants. These are known by
+their process group, and, where they have left it, by a mark in their environment (Linux).
 """
 
 import os
@@ -22,15 +22,15 @@ def main() -> None:
     """Follows the list until the pipe closes, then ends what is on it."""
     for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
-    leaders: set[int] = set()
+    stages: dict[int, int] = {}
     for line in sys.stdin:
-        pid = int(line[1:])
+        pid, _, stage = line[1:].partition(" ")
         if line.startswith("+"):
-            leaders.add(pid)
+            stages[int(pid)] = int(stage)
         else:
-            leaders.discard(pid)
-    if leaders:
-        end_groups(leaders, grace_s=GRACE_S)
+            stages.pop(int(pid), None)
+    for stage in sorted(set(stages.values())):
+        end_groups({pid for pid in stages if stages[pid] == stage}, grace_s=GRACE_S)
     kill_marked(sys.argv[1] + ".")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from backend.errors import FanfareError
 
 LOCK_PATIENCE_S = 0.5  # a `make` that only looks holds the lock for an instant
-ENDING_WITHIN_S = 10.0  # the guardian of a killed server needs a moment
+ENDING_WITHIN_S = 20.0  # the guardian of a killed server needs a moment
 
 
 class HomeUnusable(FanfareError):

@@ -31,6 +31,7 @@ class Part:
     env: Mapping[str, str]  # the whole environment; secrets go here, never into argv
     ready: Callable[[], bool]  # must answer within a second or so, and raise nothing
     pass_fds: tuple[int, ...] = ()
+    stage: int = 0  # of the end: those of a lower one are ended first, with the others still there
     ready_within_s: float = 90
 
 

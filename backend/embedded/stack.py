@@ -33,6 +33,7 @@ NOT_FOR_NODES = (
     "AWS_",
     "SUPABASE_",
 )
+WORKERS, API, BROKER = range(3)  # the stages of the end
 API_STOPS_WITHIN_S = serving.OPEN_STREAMS_END_WITHIN_S + 5
 ROOT_IS_FINE = "ignore:You're running the worker with superuser privileges"  # it takes JSON only
 PING_WITHIN_S = 0.5
@@ -136,7 +137,9 @@ class Stack:
         embedded = broker.prepare(self._settings.home)
         self._env["FANFARE_BROKER_URL"] = embedded.url
         self._env["FANFARE_RESULT_URL"] = self._settings.result_url or embedded.url
-        part = Part("broker", embedded.argv, _without(self._env, ("FANFARE_", "AWS_")), embedded.answers)
+        part = Part(
+            "broker", embedded.argv, _without(self._env, ("FANFARE_", "AWS_")), embedded.answers, stage=BROKER
+        )
         return supervisor.start([part])
 
     def _api(self) -> Part:
@@ -146,6 +149,7 @@ class Stack:
             self._env,
             self._api_answers,
             pass_fds=(self._listener.fileno(),),
+            stage=API,
         )
 
     def _api_answers(self) -> bool:
@@ -216,9 +220,9 @@ class Stack:
 
     def stop(self, supervisor: Supervisor) -> None:
         """Nodes and worker finish what they have in hand, with API and broker still there for it."""
-        supervisor.stop([*self._node_names, "worker"], within_s=self._options.stop_within_s)
-        supervisor.stop(["api"], within_s=API_STOPS_WITHIN_S)
-        supervisor.stop(["broker"], within_s=BROKER_STOPS_WITHIN_S)
+        supervisor.stop(WORKERS, within_s=self._options.stop_within_s)
+        supervisor.stop(API, within_s=API_STOPS_WITHIN_S)
+        supervisor.stop(BROKER, within_s=BROKER_STOPS_WITHIN_S)
 
 
 def _fanfare(*arguments: str) -> tuple[str, ...]:

@@ -140,7 +140,7 @@ class Supervisor:
     def _spawn(self, slot: _Slot) -> None:
         self._started += 1
         slot.process = Process(slot.part, self._say, f"{self._mark}.{self._started};")
-        self._tell_guardian(f"+{slot.process.pid}")
+        self._tell_guardian(f"+{slot.process.pid} {slot.part.stage}")
         slot.started, slot.restart_at, slot.ready = time.monotonic(), None, False
         self._selector.register(slot.process.output, selectors.EVENT_READ, slot.process)
 
@@ -159,9 +159,9 @@ class Supervisor:
 
     # -- down -----------------------------------------------------------------------------------------
 
-    def stop(self, names: Sequence[str], *, within_s: float) -> None:
-        """SIGTERM to these parts, time to finish, then SIGKILL; a second interrupt kills at once."""
-        going = [slot for slot in self._slots if slot.part.name in names]
+    def stop(self, stage: int, *, within_s: float) -> None:
+        """SIGTERM to this stage's parts, time to finish, then SIGKILL; a second interrupt kills at once."""
+        going = [slot for slot in self._slots if slot.part.stage == stage]
         for slot in going:
             if slot.process and slot.process.alive:
                 slot.process.terminate()
@@ -221,7 +221,7 @@ class Supervisor:
         self._guardian = _start_guardian(self._mark, self._lock)
         for slot in self._slots:
             if slot.process:
-                self._tell_guardian(f"+{slot.process.pid}")
+                self._tell_guardian(f"+{slot.process.pid} {slot.part.stage}")
 
 
 def _start_guardian(mark: str, pass_fds: tuple[int, ...]) -> "subprocess.Popen[str]":

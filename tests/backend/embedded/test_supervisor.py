@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from backend.embedded import guardian
 from backend.embedded.part import Part, PartFailed
 from backend.embedded.supervisor import Supervisor
 
@@ -93,16 +94,26 @@ def test_start_returns_once_all_are_ready(supervisor: Supervisor, heard: Heard) 
 def test_stop_lets_a_part_finish(supervisor: Supervisor, heard: Heard) -> None:
     supervisor.start([part("one", FINISHES, lambda: heard.said("up"))])
 
-    supervisor.stop(["one"], within_s=10)
+    supervisor.stop(0, within_s=10)
 
     assert heard.lines[-1] == ("one", "finished")
+
+
+def test_stop_leaves_the_parts_of_a_later_stage(supervisor: Supervisor, heard: Heard) -> None:
+    supervisor.start([part("first", SLEEPER), part("last", SLEEPER, stage=1)])
+    pid = pid_of(supervisor, "last")
+
+    supervisor.stop(0, within_s=5)
+
+    assert [slot.part.name for slot in supervisor._slots] == ["last"]
+    assert exists(pid)
 
 
 def test_stop_kills_a_part_that_does_not_listen(supervisor: Supervisor, heard: Heard) -> None:
     supervisor.start([part("deaf", DEAF, lambda: heard.said("up"))])
     pid = pid_of(supervisor, "deaf")
 
-    supervisor.stop(["deaf"], within_s=0.3)
+    supervisor.stop(0, within_s=0.3)
 
     assert not exists(pid)
     assert heard.said("killed")
@@ -115,7 +126,7 @@ def test_stop_takes_the_children_of_a_part_with_it(supervisor: Supervisor, heard
     supervisor.start([part("parent", PARENT, lambda: len(children()) == 2)])
     assert all(exists(pid) for pid in children())
 
-    supervisor.stop(["parent"], within_s=5)
+    supervisor.stop(0, within_s=5)
 
     assert eventually(lambda: not any(exists(pid) for pid in children()))
 
@@ -191,6 +202,7 @@ def test_a_guardian_that_was_killed_is_replaced_and_told_everything(
 
 TREE = """
 import os, sys
+from backend.embedded import guardian
 from backend.embedded.part import Part
 from backend.embedded.supervisor import Supervisor
 
@@ -207,7 +219,7 @@ with Supervisor(say, lifeline=lifeline) as supervisor:
         say("pid", str(slot.process.pid))
     say("guardian", str(supervisor._guardian.pid))
     supervisor.watch()
-    supervisor.stop(["parent", "deaf"], within_s=STOP_WITHIN)
+    supervisor.stop(0, within_s=STOP_WITHIN)
     say("end", "stopped")
 """
 
@@ -293,6 +305,32 @@ def test_a_killed_supervisor_leaves_no_orphans(trees: list[Tree]) -> None:
     os.kill(tree.process.pid, signal.SIGKILL)
 
     assert tree.all_gone()
+
+
+def test_the_guardian_ends_a_later_stage_later(tmp_path: Path) -> None:
+    # Given a part of stage 0 that needs a moment to finish, and one of stage 1
+    first = subprocess.Popen([sys.executable, "-c", FINISHES], stdout=subprocess.PIPE, start_new_session=True)
+    last = subprocess.Popen([sys.executable, "-c", SLEEPER], stdout=subprocess.PIPE, start_new_session=True)
+    assert first.stdout and last.stdout  # noqa: PT018 - pipes
+    assert first.stdout.readline() == last.stdout.readline() == b"up\n"
+    pipe = f"+{last.pid} 1\n+{first.pid} 0\n".encode()
+
+    # When their supervisor is gone
+    script = Path(guardian.__file__)
+    process = subprocess.Popen([sys.executable, "-I", "-S", str(script), "mark"], stdin=subprocess.PIPE)
+    assert process.stdin
+    process.stdin.write(pipe)
+    process.stdin.close()
+
+    # Then the first one finishes while the last one is still there
+    assert first.stdout.readline() == b"finishing\n"
+    assert last.poll() is None
+    assert first.stdout.readline() == b"finished\n"
+    assert first.wait(10) == 0
+    assert last.wait(10) == -signal.SIGTERM
+    assert process.wait(10) == 0
+    first.stdout.close()
+    last.stdout.close()
 
 
 def test_the_end_of_the_lifeline_ends_the_tree(trees: list[Tree]) -> None:
