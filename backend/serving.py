@@ -5,6 +5,7 @@ What is slow to import is imported where it is used: `fanfare up` needs only the
 
 import errno
 import ipaddress
+import signal
 import socket
 from typing import TYPE_CHECKING
 
@@ -118,4 +119,6 @@ def serve(app: "FastAPI", bound: socket.socket, settings: Settings, *, access_lo
         server_header=False,
         log_config=None,
     )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)  # uvicorn, done with it, raises it again: that's no failure
     uvicorn.Server(config).run(sockets=[bound])

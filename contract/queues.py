@@ -42,6 +42,13 @@ def gpu_queue(model: str) -> str:
     return f"gpu.{model}"
 
 
+def _exchange_type(broker_url: str) -> str:
+    """On Redis a direct message goes straight to its queue, while a topic's bindings are keys that a flush takes
+    away for good, and every later message vanishes. On RabbitMQ a countdown on a direct exchange blocks others.
+    """
+    return "topic" if broker_url.startswith(("amqp", "pyamqp")) else "direct"
+
+
 def celery_settings(broker_url: str, result_url: str) -> dict[str, Any]:
     """Settings of both Celery apps. Why each is as it is: docs/decisions/0003-celery-settings.md."""
     return {
@@ -49,7 +56,7 @@ def celery_settings(broker_url: str, result_url: str) -> dict[str, Any]:
         "result_backend": f"contract.results:ResultBackend+{result_url}",
         "task_routes": TASK_ROUTES,
         "task_default_queue": DEFAULT_QUEUE,
-        "task_default_exchange_type": "topic",
+        "task_default_exchange_type": _exchange_type(broker_url),
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,  # nobody hoards

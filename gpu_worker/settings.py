@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     node_attempts: int = Field(default=3, ge=1, le=20)  # per image, over all nodes and restarts
     node_drain_s: float = Field(default=30, ge=0, le=3600)  # to finish what is begun; the rest is handed back
     batch_window_ms: int = Field(default=20, ge=0, le=1000)
-    upload_timeout_s: float = Field(default=60, gt=0, le=600)
+    upload_timeout_s: float = Field(default=180, gt=0, le=1800)
 
     # the sketch engine as a simulator: each picture takes at least this long, with progress and cancel
     sketch_delay_s: float = Field(default=0, ge=0, le=3600)

@@ -1,6 +1,7 @@
-"""Uploads bytes by one signed HTTP PUT, with a total deadline and bounded retries."""
+"""Uploads bytes by one signed HTTP PUT, tried again until a total deadline."""
 
 import asyncio
+import itertools
 import random
 import ssl
 import time
@@ -12,9 +13,9 @@ import httpx
 from contract.messages import FailureCode, SignedUpload
 from gpu_worker.engines.base import Failure
 
-TRIES = 4
 FIRST_PAUSE_S = 0.5  # doubled after each try, with jitter
 LONGEST_PAUSE_S = 8.0
+LONGEST_TRY_S = 60.0  # after which a silent storage is asked anew
 
 EXPIRED = Failure(
     FailureCode.UPLOAD_EXPIRED, "The storage no longer accepts the upload of this image.", retryable=True
@@ -52,18 +53,18 @@ class Uploader:
         if len(content) > upload.max_bytes:
             raise UploadFailed(TOO_LARGE, f"{len(content)} bytes, {upload.max_bytes} allowed")
         until = time.monotonic() + min(self._timeout_s, seconds_left)
-        for turn in range(1, TRIES + 1):
+        for turn in itertools.count(1):
             try:
-                return self._put_once(upload, content, until)
+                return self._put_once(upload, content, min(until, time.monotonic() + LONGEST_TRY_S))
             except UploadFailed as exc:
                 pause = self._pause_s(turn)
-                if exc.failure is not UNREACHABLE or turn == TRIES or time.monotonic() + pause >= until:
+                if exc.failure is not UNREACHABLE or time.monotonic() + pause >= until:
                     raise
             time.sleep(pause)
-        raise AssertionError("unreachable: the last try returns or raises")
+        raise AssertionError("unreachable: it returns or raises")
 
     def _pause_s(self, turn: int) -> float:
-        longest: float = min(self._first_pause_s * 2 ** (turn - 1), LONGEST_PAUSE_S)
+        longest: float = min(self._first_pause_s * 2 ** min(turn - 1, 10), LONGEST_PAUSE_S)
         return longest * random.uniform(0.5, 1)  # noqa: S311 - jitter
 
     def _put_once(self, upload: SignedUpload, content: bytes, until: float) -> None:

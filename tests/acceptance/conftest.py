@@ -26,6 +26,7 @@ def running(
         FANFARE_WEBHOOK_ALLOW_PRIVATE="true",
         FANFARE_WEBHOOK_ALLOW_HTTP="true",
         FANFARE_SWEEP_INTERVAL_S="1",
+        FANFARE_UPLOAD_TIMEOUT_S="4",
     ) as made:
         made.start_all()
         yield made

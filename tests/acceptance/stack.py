@@ -46,6 +46,15 @@ class Part:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(STOP_WITHIN_S)
 
+    def left_running(self) -> list[str]:
+        """Processes of this part that live on without it. One that is dead and not yet buried isn't one."""
+        listed = subprocess.run(
+            ["ps", "-e", "-o", "pgid=,stat=,args="], check=True, capture_output=True, text=True
+        ).stdout.splitlines()
+        rows = [line.split(None, 2) for line in listed]
+        return [line for line, row in zip(listed, rows, strict=True)
+                if row[0] == str(self.process.pid) and not row[1].startswith("Z")]  # fmt: skip
+
 
 @dataclass
 class Stack:
@@ -68,7 +77,7 @@ class Stack:
             "FANFARE_HOME": str(self.folder / "home"), "FANFARE_API_PORT": str(self.port),
             "FANFARE_PUBLIC_URL": self.url, "FANFARE_STORAGE_URL": (self.folder / "files").as_uri(),
             "FANFARE_NODE_NAME": f"node-{len(self.parts)}", "FANFARE_WORKER_CONCURRENCY": "2",
-            "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "default",
+            "FANFARE_UPLOAD_TIMEOUT_S": "60", "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "default",
         }  # fmt: skip
         with log.open("wb") as output:
             process = subprocess.Popen(

@@ -56,7 +56,6 @@ def test_tries_again_what_passes(storage: ScriptedServer, first: Answer) -> None
 @pytest.mark.parametrize(
     ("status", "code", "retryable", "tries"),
     [
-        (500, FailureCode.UPLOAD_FAILED, True, 4),
         (401, FailureCode.UPLOAD_EXPIRED, True, 1),
         (403, FailureCode.UPLOAD_EXPIRED, True, 1),
         (410, FailureCode.UPLOAD_EXPIRED, True, 1),
@@ -72,6 +71,13 @@ def test_refusals(
 
     assert failure(storage) == (code, retryable)
     assert len(storage.seen) == tries
+
+
+def test_a_storage_that_stays_away_is_asked_until_the_end(storage: ScriptedServer) -> None:
+    storage.script([Answer(500)])
+
+    assert failure(storage, timeout_s=1) == (FailureCode.UPLOAD_FAILED, True)
+    assert len(storage.seen) > 4
 
 
 def test_any_refusal_of_an_expired_url_means_expired(storage: ScriptedServer) -> None:
