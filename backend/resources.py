@@ -11,7 +11,6 @@ from backend.celery_app import app as celery_app
 from backend.db import Database
 from backend.errors import FanfareError
 from backend.llm.base import LLM
-from backend.llm.openai import OpenAILLM
 from backend.llm.template import TemplateLLM
 from backend.nodes import NodeDirectory
 from backend.notify.base import Notifier
@@ -19,7 +18,6 @@ from backend.notify.webhook import WebhookNotifier
 from backend.settings import Settings, get_settings
 from backend.storage.base import Storage
 from backend.storage.local import LocalStorage
-from backend.storage.s3 import S3Storage
 from backend.storage.signing import Signer
 from contract.signals import Signals, connect
 
@@ -81,6 +79,8 @@ class Resources:
 def _open_llm(settings: Settings) -> LLM:
     if settings.llm == "template":
         return TemplateLLM()
+    from backend.llm.openai import OpenAILLM  # takes a second to import, so only where it is used
+
     return OpenAILLM(
         api_key=settings.llm_api_key.get_secret_value(),
         base_url=settings.llm_url or None,
@@ -99,6 +99,8 @@ def _open_storage(settings: Settings, secret: bytes) -> Storage:
             signer=Signer(secret),
         )
     if url.scheme == "s3" and url.netloc:
+        from backend.storage.s3 import S3Storage  # takes half a second to import
+
         return S3Storage(
             bucket=url.netloc,
             prefix=url.path.strip("/"),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 logger = logging.getLogger(__name__)
 
+LEAVE_S = 15.0  # for the worker to end, once nothing is in hand
 HAND_BACK_S = 5.0  # for engines to notice that nobody wants their images any more
 
 
@@ -26,9 +27,10 @@ class Steps:
 class Drain(threading.Thread):
     """Runs once it is asked for. Asked for again, it waits no longer."""
 
-    def __init__(self, grace_s: float) -> None:
+    def __init__(self, grace_s: float, exit_hard: Callable[[], object] | None = None) -> None:
         super().__init__(name="drain", daemon=True)
         self._grace_s = grace_s
+        self._exit_hard = exit_hard  # for a library that waits for a broker which is gone for good
         # A SimpleQueue's put is re-entrant: the only thing here that a signal handler may touch
         self._requests: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._steps: Steps | None = None
@@ -47,6 +49,10 @@ class Drain(threading.Thread):
         self.asked.set()
         steps = self._steps
         assert steps is not None
+        if self._exit_hard:
+            last = threading.Timer(self._grace_s + 2 * HAND_BACK_S + LEAVE_S, self._exit_hard)
+            last.daemon = True
+            last.start()
         logger.info("Leaving: taking no more work, %d images in hand", steps.in_hand())
         steps.stop_taking()
         if not self._empty_within(self._grace_s, steps):

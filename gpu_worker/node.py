@@ -61,7 +61,7 @@ class Node:
         self._worker: CeleryWorker | None = None
         self._cards = tuple(engine.models())
         self._tally = Tally()
-        self._drain = Drain(settings.node_drain_s)
+        self._drain = Drain(settings.node_drain_s, exit_hard=lambda: os._exit(1))
         self._wire_up()
 
     def _wire_up(self) -> None:
