@@ -19,7 +19,7 @@ class View(BaseModel):
     model_config = ConfigDict(json_schema_serialization_defaults_required=True)
 
 
-class ErrorView(View):
+class Error(View):
     """Why a job or an image failed."""
 
     code: str = Field(description="Stable: branch on it.", examples=["out_of_memory"])
@@ -31,7 +31,7 @@ class Progress(View):
     """How far a job is, in images."""
 
     completed: int = Field(description="Images whose original is stored.", examples=[2])
-    failed: int = Field(examples=[0])
+    failed: int = Field(description="Images that could not be made.", examples=[0])
     total: int = Field(description="Images asked for.", examples=[4])
     fraction: float = Field(ge=0, le=1, description="0 to 1, counting the steps of images in hand.")
 
@@ -39,87 +39,97 @@ class Progress(View):
 class WaitingFor(View):
     """Why a job waits."""
 
-    reason: Literal["no_worker_for_model", "ahead_of_you", "cold_load", "quota", "broker"]
-    message: str
+    reason: Literal["no_worker_for_model", "ahead_of_you", "cold_load", "quota", "broker"] = Field(
+        description="Stable: branch on it."
+    )
+    message: str = Field(description="For people.")
     position: int | None = Field(default=None, description="How many images are ahead, for `ahead_of_you`.")
 
 
 class Placeholder(View):
     """What a page may show until the image has loaded."""
 
-    blurhash: str = Field(examples=["LEHV6nWB2yk8pyo0adR*.7kCMdnj"])
-    color: str = Field(pattern="^#[0-9a-f]{6}$", examples=["#b5651d"])
+    blurhash: str = Field(description="By https://blurha.sh.", examples=["LEHV6nWB2yk8pyo0adR*.7kCMdnj"])
+    color: str = Field(description="The dominant one.", pattern="^#[0-9a-f]{6}$", examples=["#b5651d"])
 
 
-class ThumbnailView(View):
+class Thumbnail(View):
     """A smaller copy of an image."""
 
-    width: int
-    height: int
+    width: int = Field(description="Pixels.")
+    height: int = Field(description="Pixels.")
     content_type: str = Field(examples=["image/webp"])
     bytes: int
-    url: str
+    url: str = Field(description="Signed; expires with the image's own.")
 
 
-class TimingsView(View):
-    """Milliseconds."""
+class Timings(View):
+    """How long an image took, in milliseconds."""
 
-    queued_ms: int | None = None
-    generate_ms: int | None = None
-    store_ms: int | None = None
+    queued_ms: int | None = Field(default=None, description="From the plan to a node.")
+    generate_ms: int | None = Field(default=None, description="On the device.")
+    store_ms: int | None = Field(default=None, description="Upload of the original.")
 
 
 class Image(View):
     """One prompt, one image, one status."""
 
     id: UUID
-    index: int
+    index: int = Field(description="Its place in the job, from 0.")
     status: Literal["pending", "in_progress", "completed", "failed", "canceled"]
-    prompt: str
-    model: str
-    seed: int
-    width: int | None = None
-    height: int | None = None
-    content_type: str | None = None
-    bytes: int | None = None
+    prompt: str = Field(description="Written by the language model from the message.")
+    model: str = Field(description="The alias that it is made with.", examples=["sketch"])
+    seed: int = Field(description="Prompt, model and seed make the same image again.")
+    width: int | None = Field(default=None, description="Pixels of the original.")
+    height: int | None = Field(default=None, description="Pixels of the original.")
+    content_type: str | None = Field(default=None, description="Of the original.", examples=["image/webp"])
+    bytes: int | None = Field(default=None, description="Size of the original.")
     url: str | None = Field(
         default=None, description="The original; there as soon as its node has stored it."
     )
-    url_expires_at: datetime | None = None
-    placeholder: Placeholder | None = None
+    url_expires_at: datetime | None = Field(
+        default=None, description="Get the job again for fresh URLs before this moment."
+    )
+    placeholder: Placeholder | None = Field(default=None, description="There once the image is completed.")
     srcset: str | None = Field(default=None, description="Ready for <img srcset>.")
-    thumbnails: list[ThumbnailView] = []
-    timings: TimingsView = TimingsView()
-    made_with: dict[str, JsonValue] = {}
-    attempts: int = 0
-    error: ErrorView | None = None
+    thumbnails: list[Thumbnail] = Field(default=[], description="Largest first; there once it is completed.")
+    timings: Timings = Timings()
+    made_with: dict[str, JsonValue] = Field(
+        default={}, description="Engine, versions and settings: enough to make it again."
+    )
+    attempts: int = Field(default=0, description="How often a node has begun with it.")
+    error: Error | None = Field(default=None, description="Why it failed, if it did.")
 
 
 class JobUrls(View):
     """Where to go from here."""
 
-    get: str
-    events: str
-    cancel: str
-    retry: str
+    get: str = Field(description="GET: the job as it is then.")
+    events: str = Field(description="GET: its event stream.")
+    cancel: str = Field(description="POST: stop it.")
+    retry: str = Field(description="POST: run again what failed.")
 
 
 class Job(View):
     """One accepted request."""
 
-    task_id: UUID
-    pipeline: str = Field(examples=["thumbnails"])
-    status: Status
-    waiting_for: WaitingFor | None = None
+    task_id: UUID = Field(description="UUIDv7; also the id of the Celery result.")
+    pipeline: str = Field(description="What handles it.", examples=["thumbnails"])
+    status: Status = Field(description="`partially_completed`: some images failed, the good ones are kept.")
+    waiting_for: WaitingFor | None = Field(
+        default=None, description="Why nobody is at work on it; null while somebody is, and after its end."
+    )
     progress: Progress
-    input: dict[str, JsonValue]
-    images: list[Image]
-    error: ErrorView | None = None
-    metadata: dict[str, JsonValue]
-    created_at: datetime
-    started_at: datetime | None = None
-    completed_at: datetime | None = None
-    expires_at: datetime | None = None
+    input: dict[str, JsonValue] = Field(description="The request, with its defaults filled in.")
+    images: list[Image] = Field(description="One per prompt; empty until the prompts are written.")
+    error: Error | None = Field(default=None, description="Why the job as a whole failed, if it did.")
+    metadata: dict[str, JsonValue] = Field(description="As you sent it.")
+    created_at: datetime = Field(description="When it was accepted.")
+    started_at: datetime | None = Field(default=None, description="When the work on it began.")
+    completed_at: datetime | None = Field(default=None, description="When it ended, however it ended.")
+    expires_at: datetime | None = Field(
+        default=None, description="When it is deleted by itself; null: never."
+    )
     urls: JobUrls
 
 
@@ -181,7 +191,7 @@ def render_image(resources: Resources, image: ImageGeneration) -> Image:
         height=image.height,
         content_type=image.content_type,
         bytes=image.bytes,
-        timings=TimingsView(**image.timings),
+        timings=Timings(**image.timings),
         made_with=image.made_with,
         attempts=image.attempts,
         error=_error(image.error_code, image.error_message, image.error_retryable),
@@ -196,7 +206,7 @@ def _add_urls(resources: Resources, view: Image, image: ImageGeneration) -> None
     original = resources.storage.download_url(image.key or "", expires_in=ttl)
     view.url, view.url_expires_at = original.url, original.expires_at
     view.thumbnails = [
-        ThumbnailView(
+        Thumbnail(
             width=one["width"],
             height=one["height"],
             content_type=one["content_type"],
@@ -210,8 +220,8 @@ def _add_urls(resources: Resources, view: Image, image: ImageGeneration) -> None
         view.placeholder = Placeholder(blurhash=image.blurhash, color=image.color)
 
 
-def _error(code: str | None, message: str | None, retryable: bool | None) -> ErrorView | None:
-    return ErrorView(code=code, message=message or "", retryable=bool(retryable)) if code else None
+def _error(code: str | None, message: str | None, retryable: bool | None) -> Error | None:
+    return Error(code=code, message=message or "", retryable=bool(retryable)) if code else None
 
 
 def fractions_of(resources: Resources, rows: Sequence[JobRow]) -> dict[UUID, dict[int, float]]:

@@ -3,11 +3,13 @@
 import time
 from ipaddress import ip_address
 from typing import Annotated, cast
+from uuid import UUID
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from backend import keys
+from backend.api.examples import TASK_ID
 from backend.errors import Unauthorized
 from backend.resources import Resources
 
@@ -23,6 +25,9 @@ def get_resources(request: Request) -> Resources:
 
 
 ResourcesDep = Annotated[Resources, Depends(get_resources)]
+TaskId = Annotated[
+    UUID, Path(description="The job's id, as its submission was answered.", examples=[TASK_ID])
+]
 
 
 class KeyGuard:

@@ -1,39 +1,72 @@
-"""What the OpenAPI says beside the types: the errors of each route, with examples."""
+"""What the OpenAPI says beside the types: the errors of each route, headers, links and examples."""
 
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from backend.api.examples import EXAMPLES, REQUEST_ID, TASK_ID
 from backend.api.problems import MEDIA_TYPE, TYPE_BASE, Problem
 
-_TITLES = {
+_TAGS = {
+    "pipelines": "Make something: each pipeline takes its own request and answers with a job.",
+    "jobs": "Follow and steer jobs. You see your own only.",
+    "fleet": "What can be asked for, and which workers are there to do it.",
+    "webhooks": "What deliveries are signed with.",
+    "files": "Images behind signed URLs. The signature is the permission: no API key is needed.",
+    "health": "For load balancers and monitoring.",
+}
+_PROBLEMS = {
     400: ("malformed_json", "Malformed JSON", "The body can't be read as JSON."),
-    401: (
-        "unauthorized",
-        "Unauthorized",
-        "An API key is needed, and none, or none that is known, was given.",
-    ),
-    403: ("signature_invalid", "Forbidden", "The signature of this URL is not valid."),
-    404: ("not_found", "Not found", "There is no such job."),
+    401: ("unauthorized", "Unauthorized", "An API key is needed, and none that is known was given."),
+    403: ("signature_invalid", "Forbidden", "The signature of this URL is not valid, or has expired."),
+    404: ("not_found", "Not found", "There is no such thing, or it isn't yours."),
     408: ("upload_timed_out", "Request timeout", "The body did not arrive in time."),
-    409: ("conflict", "Conflict", "Nothing failed: the job is completed."),
-    413: ("payload_too_large", "Content Too Large", "The body is larger than what is taken."),
-    415: ("unsupported_media_type", "Unsupported media type", "Send application/json."),
+    409: ("conflict", "Conflict", "The job is not in a state in which this can be done."),
+    413: ("payload_too_large", "Payload too large", "The body is larger than what is taken."),
+    415: ("unsupported_media_type", "Unsupported media type", "The body's content type is not taken here."),
     416: ("range_not_satisfiable", "Range not satisfiable", "The range lies outside of the object."),
     422: ("invalid_request", "Invalid request", "Some of what was sent is not valid; `errors` says what."),
-    429: ("too_many_requests", "Too many requests", "Come back later."),
-    503: ("database_unavailable", "Service unavailable", "The database can't be reached. Try again shortly."),
+    503: ("database_unavailable", "Service unavailable", "A service is away. Try again shortly."),
+}
+_PROBLEM_HEADERS = {
+    401: {"WWW-Authenticate": "The scheme to use: `Bearer`."},
+    416: {"Content-Range": "`bytes */` and the size of the object."},
+    503: {"Retry-After": "When to try again, in seconds."},
+}
+_ABOUT_THE_JOB = {
+    "get_job": "The job as it is now.",
+    "stream_job_events": "What happens to it.",
+    "cancel_job": "Stop it.",
+    "retry_job": "Run again what failed.",
+    "delete_job": "Delete it with its files.",
 }
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may answer with these problems."""
-    return {status: {"model": Problem, "description": _TITLES[status][1]} for status in statuses}
+    return {status: {"model": Problem, "description": _PROBLEMS[status][2]} for status in statuses}
+
+
+def header(description: str, kind: str = "string") -> dict[str, Any]:
+    """A header of a response."""
+    return {"description": description, "schema": {"type": kind}}
+
+
+def job_links() -> dict[str, Any]:
+    """The `links` of a response that holds a job: what can be done with its id."""
+    return {
+        operation: {
+            "operationId": operation,
+            "parameters": {"task_id": "$response.body#/task_id"},
+            "description": description,
+        }
+        for operation, description in _ABOUT_THE_JOB.items()
+    }
 
 
 def install(app: FastAPI) -> None:
-    """Makes the app's OpenAPI say `application/problem+json` where it is, with an example each."""
+    """Makes the app's OpenAPI say `application/problem+json` where it is, with an example of every answer."""
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -43,33 +76,61 @@ def install(app: FastAPI) -> None:
                 summary=app.summary,
                 description=app.description,
                 routes=app.routes,
-                tags=app.openapi_tags,
+                tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
             )
-            for operations in schema["paths"].values():
-                for operation in operations.values():
-                    _mark_problems(operation["responses"])
+            _complete(schema)
             app.openapi_schema = schema
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
 
 
-def _mark_problems(responses: dict[str, Any]) -> None:
-    for status, response in responses.items():
-        content = response.get("content", {})
-        schema = content.get("application/json", {}).get("schema", {})
-        if schema.get("$ref", "").endswith("/Problem"):
-            response["content"] = {MEDIA_TYPE: {"schema": schema, "example": _example(int(status))}}
-            if status in ("429", "503"):
-                response["headers"] = {
-                    "Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}
-                }
+def _complete(schema: dict[str, Any]) -> None:
+    for name, component in schema["components"]["schemas"].items():
+        if name in EXAMPLES:
+            component["examples"] = [EXAMPLES[name]]
+    for path, operations in schema["paths"].items():
+        for operation in operations.values():
+            for parameter in operation.get("parameters", ()):
+                _drop_null(parameter)
+            for status, response in operation["responses"].items():
+                _mark_problem(path, operation, int(status), response)
+                response.setdefault("headers", {})["X-Request-ID"] = header("The server's log has it, too.")
 
 
-def _example(status: int) -> dict[str, Any]:
-    code, title, detail = _TITLES[status]
-    wrong = {"pointer": "#/count", "parameter": None, "detail": "Input should be less than or equal to 100"}
-    return Problem(
-        type=TYPE_BASE + code, title=title, status=status, detail=detail, instance="/v1/thumbnails",
-        code=code, request_id="3f2a9c5e8b1d4f60a7c2e4d6b8f0a1c3",
-    ).model_dump() | {"errors": [wrong] if status == 422 else []}  # fmt: skip
+def _drop_null(parameter: dict[str, Any]) -> None:
+    """Parameters can be left out, but there is no null in a URL or a header; generated clients offer none."""
+    schema = parameter["schema"]
+    options = schema.pop("anyOf", [])
+    for option in options:
+        if option != {"type": "null"}:
+            schema.update(option)
+    schema.pop("description", None)  # the parameter has it
+
+
+def _mark_problem(path: str, operation: dict[str, Any], status: int, response: dict[str, Any]) -> None:
+    for media in list(response.get("content", {}).values()):
+        if media.get("schema", {}).get("$ref", "").endswith("/Problem"):
+            response["content"] = {MEDIA_TYPE: media | {"example": _example(path, operation, status)}}
+            for name, description in _PROBLEM_HEADERS.get(status, {}).items():
+                kind = "integer" if name == "Retry-After" else "string"
+                response.setdefault("headers", {})[name] = header(description, kind)
+
+
+def _example(path: str, operation: dict[str, Any], status: int) -> dict[str, Any]:
+    code, title, detail = _PROBLEMS[status]
+    if status == 404 and "files" in operation["tags"]:
+        code, detail = "object_not_found", "There is no such object."
+    return {
+        "type": TYPE_BASE + code, "title": title, "status": status, "detail": detail,
+        "instance": path.replace("{task_id}", TASK_ID).replace("{key}", f"jobs/{TASK_ID}/000/original.webp"),
+        "code": code, "request_id": REQUEST_ID, "errors": _wrong_part(operation) if status == 422 else [],
+    }  # fmt: skip
+
+
+def _wrong_part(operation: dict[str, Any]) -> list[dict[str, Any]]:
+    if "application/json" in operation.get("requestBody", {}).get("content", {}):
+        detail = "Input should be less than or equal to 100"
+        return [{"pointer": "#/count", "parameter": None, "detail": detail}]
+    name = operation["parameters"][0]["name"]
+    return [{"pointer": None, "parameter": name, "detail": "Input should be a valid value"}]

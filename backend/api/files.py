@@ -6,11 +6,11 @@ from functools import partial
 from typing import Annotated, Any, cast
 
 from anyio.to_thread import run_sync
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from backend.api.conditions import RangeNotSatisfiable, http_date, is_unchanged, wanted_part
-from backend.api.documentation import problems
+from backend.api.documentation import header, problems
 from backend.api.file_response import FileResponse
 from backend.api.problems import answer
 from backend.errors import NotFound, PayloadTooLarge, UnsupportedMediaType, UploadTimedOut
@@ -23,13 +23,18 @@ UPLOAD_IDLE_S = 60  # a connection that is gone without a word is noticed by its
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _TYPES = ("image/webp", "image/png", "image/jpeg", "image/avif", "application/octet-stream")
 _IMAGES: dict[str, Any] = {"content": dict.fromkeys(_TYPES, _BINARY)}
-_ETAG: dict[str, Any] = {
-    "ETag": {"schema": {"type": "string"}, "description": "Another one for other bytes."}
+_ETAG: dict[str, Any] = {"ETag": header("Another one for other bytes.")}
+_CACHED = _ETAG | {
+    "Cache-Control": header("Private, for as long as the URL is valid."),
+    "Last-Modified": header("When it was stored."),
+    "Accept-Ranges": header("`bytes`."),
+    "Content-Disposition": header("Its name, and whether to show or to save it."),
 }
+_RANGED = _CACHED | {"Content-Range": header("Which bytes these are, and of how many.")}
 _DOWNLOADS: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The object.", "headers": _ETAG, **_IMAGES},
-    206: {"description": "The part that `Range` asked for.", "headers": _ETAG, **_IMAGES},
-    304: {"description": "You have it already.", "headers": _ETAG},
+    200: {"description": "The object.", "headers": _CACHED, **_IMAGES},
+    206: {"description": "The part that `Range` asked for.", "headers": _RANGED, **_IMAGES},
+    304: {"description": "You have it already.", "headers": _CACHED},
     **problems(403, 404, 416, 422, 503),
 }
 _UPLOADS: dict[int | str, dict[str, Any]] = {
@@ -37,6 +42,22 @@ _UPLOADS: dict[int | str, dict[str, Any]] = {
     204: {"description": "Stored, in place of what was there.", "headers": _ETAG},
     **problems(403, 404, 408, 413, 415, 422, 503),
 }
+
+_CONDITIONS = [
+    {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "schema": {"type": "string"},
+        "description": description,
+    }
+    for name, description in (
+        ("Range", "One range of bytes: `bytes=0-1023`."),
+        ("If-Range", "The `ETag` or date of the part you have; another version is sent whole."),
+        ("If-None-Match", "The `ETag` you have."),
+        ("If-Modified-Since", "The date you have."),
+    )
+]
 
 router = APIRouter(prefix=ROUTE.rstrip("/"), tags=["files"])
 
@@ -50,6 +71,7 @@ async def _get_storage(request: Request) -> LocalStorage:
 
 
 StorageDep = Annotated[LocalStorage, Depends(_get_storage)]
+Key = Annotated[str, Path(description="The object's name; it has slashes.")]
 Expires = Annotated[int, Query(ge=0, lt=10**12, description="Unix time; part of the signature.")]
 Signature = Annotated[str, Query(description="As it came in the URL.")]
 
@@ -58,11 +80,17 @@ Signature = Annotated[str, Query(description="As it came in the URL.")]
 
 
 @router.head("/{key:path}", include_in_schema=False)
-@router.get("/{key:path}", operation_id="download_file", response_class=Response, responses=_DOWNLOADS)
+@router.get(
+    "/{key:path}",
+    operation_id="download_file",
+    response_class=Response,
+    responses=_DOWNLOADS,
+    openapi_extra={"parameters": _CONDITIONS},
+)
 async def download_file(
     request: Request,
     storage: StorageDep,
-    key: str,
+    key: Key,
     expires: Expires = 0,
     signature: Signature = "",
     *,
@@ -126,7 +154,7 @@ def _refuse_range(request: Request, size: int) -> Response:
 async def upload_file(
     request: Request,
     storage: StorageDep,
-    key: str,
+    key: Key,
     expires: Expires = 0,
     signature: Signature = "",
     content_type: Annotated[str, Query(description="Part of the signature.")] = "",

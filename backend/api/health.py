@@ -4,14 +4,16 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from typing import Literal
+from typing import Any, Literal
 
 import redis
 from fastapi import APIRouter, Response
 from kombu.exceptions import OperationalError
+from pydantic import Field
 
 from backend import views
 from backend.api.dependencies import ResourcesDep
+from backend.api.examples import UNREADY
 from backend.errors import FanfareError
 from backend.resources import Resources
 
@@ -31,14 +33,21 @@ class Check(views.View):
     """One service."""
 
     ok: bool
-    detail: str = ""
+    detail: str = Field(default="", description="What is wrong, if something is.")
 
 
 class Readiness(views.View):
     """Whether this server can do its work now."""
 
     status: Literal["ready", "unready"]
-    checks: dict[str, Check]
+    checks: dict[str, Check] = Field(description="`database`, `broker` and `storage`.")
+
+
+_UNREADY: dict[str, Any] = {
+    "model": Readiness,
+    "description": "A service is away; `checks` says which.",
+    "content": {"application/json": {"example": UNREADY}},
+}
 
 
 @router.get("/healthz", operation_id="get_health")
@@ -50,7 +59,7 @@ async def get_health() -> Health:
 @router.get(
     "/readyz",
     operation_id="get_readiness",
-    responses={503: {"model": Readiness, "description": "A service is away; `checks` says which."}},
+    responses={503: _UNREADY},
 )
 def get_readiness(resources: ResourcesDep, response: Response) -> Readiness:
     """Ready: the database, the broker and the storage answer. Jobs are accepted without the broker, too."""

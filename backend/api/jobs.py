@@ -5,18 +5,18 @@ import binascii
 import hashlib
 import re
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from pydantic import AwareDatetime
+from pydantic import AwareDatetime, BeforeValidator, Field
 
 from backend import submit, views
 from backend.api import present
-from backend.api.dependencies import OwnerDep, ResourcesDep
-from backend.api.documentation import problems
+from backend.api.dependencies import OwnerDep, ResourcesDep, TaskId
+from backend.api.documentation import header, problems
 from backend.api.feed import FeedDep
 from backend.errors import FieldError, InvalidRequest
 from backend.jobs import queries
@@ -25,7 +25,19 @@ from backend.jobs.queries import JobFilter
 from backend.pipelines import PIPELINES
 
 MAX_WAIT_S = 60
-PageLimit = Annotated[int, Query(ge=1, le=100)]
+PageLimit = Annotated[int, Query(ge=1, le=100, description="How many jobs at most.")]
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d.*", re.ASCII)
+_NAMES: dict[str, Any] = {"enum": sorted(PIPELINES)}
+
+
+def _check_moment(value: object) -> object:
+    """Numbers are no moments here: nobody could tell seconds from milliseconds."""
+    if isinstance(value, str) and not _RFC3339.fullmatch(value):
+        raise ValueError("must be a moment by RFC 3339, such as 2026-01-31T12:00:00Z")
+    return value
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_check_moment)]
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -34,11 +46,17 @@ class JobPage(views.View):
     """A part of the list of jobs, newest first."""
 
     results: list[views.Job]
-    next: str | None = None
-    previous: str | None = None
+    next: str | None = Field(
+        default=None, description="URL of the page with older jobs; null: there are none."
+    )
+    previous: str | None = Field(default=None, description="URL of the page with newer jobs.")
 
 
-_ETAG = {"ETag": {"schema": {"type": "string"}, "description": "Changes whenever the job does."}}
+_ETAG = {"ETag": header("Changes whenever the job does."), "Cache-Control": header("`private, no-cache`.")}
+_POLLED = _ETAG | {
+    "Retry-After": header("When to ask again, in seconds; there until the job has ended.", "integer"),
+    "Preference-Applied": header("The `wait` that was granted."),
+}
 
 
 @router.get(
@@ -47,20 +65,29 @@ _ETAG = {"ETag": {"schema": {"type": "string"}, "description": "Changes whenever
     response_model=views.Job,
     responses=problems(401, 404, 422, 503)
     | {
-        200: {"description": "The job as it is now.", "headers": _ETAG},
-        304: {"description": "Not changed since the ETag that was sent.", "headers": _ETAG},
+        200: {"description": "The job as it is now.", "headers": _POLLED},
+        304: {"description": "Not changed since the ETag that was sent.", "headers": _POLLED},
     },
 )
 async def get_job(
-    task_id: UUID,
+    task_id: TaskId,
     resources: ResourcesDep,
     owner: OwnerDep,
     feed: FeedDep,
     prefer: Annotated[
         str | None,
-        Header(description="`wait=30` holds the answer until the job ends, at most so many seconds (60)."),
+        Header(
+            alias="Prefer",
+            description="`wait=30` holds the answer until the job ends, at most so many seconds (60).",
+            examples=["wait=30"],
+        ),
     ] = None,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: Annotated[
+        str | None,
+        Header(
+            alias="If-None-Match", description="The `ETag` of the answer you have; 304 if it still holds."
+        ),
+    ] = None,
 ) -> Response:
     """The job. Its file URLs are signed anew; `ETag` and `If-None-Match` make polling cheap."""
     wait = _wait_of(prefer)
@@ -99,15 +126,19 @@ def _wait_of(prefer: str | None) -> int | None:
     return None
 
 
-@router.get("", operation_id="list_jobs", responses=problems(401, 422, 503))
+@router.get(
+    "", operation_id="list_jobs", responses=problems(401, 422, 503) | {200: {"description": "One page."}}
+)
 def list_jobs(
     request: Request,
     resources: ResourcesDep,
     owner: OwnerDep,
-    status: Annotated[Status | None, Query()] = None,
-    pipeline: Annotated[str | None, Query(max_length=64)] = None,
-    created_after: Annotated[AwareDatetime | None, Query()] = None,
-    created_before: Annotated[AwareDatetime | None, Query()] = None,
+    status: Annotated[Status | None, Query(description="Jobs in this state only.")] = None,
+    pipeline: Annotated[
+        str | None, Query(description="Jobs of this pipeline only.", json_schema_extra=_NAMES)
+    ] = None,
+    created_after: Annotated[Moment | None, Query(description="Jobs accepted after this moment.")] = None,
+    created_before: Annotated[Moment | None, Query(description="Jobs accepted before it.")] = None,
     cursor: Annotated[str | None, Query(max_length=64, description="From `next` or `previous`.")] = None,
     limit: PageLimit = 20,
 ) -> JobPage:
@@ -164,25 +195,35 @@ def _page_url(request: Request, base: str, direction: Literal["a", "b"], at: UUI
     return f"{base}{request.url.path}?{urlencode([*kept, ('cursor', token)])}"
 
 
-@router.post("/{task_id}/cancel", operation_id="cancel_job", responses=problems(401, 404, 422, 503))
-def cancel_job(task_id: UUID, resources: ResourcesDep, owner: OwnerDep) -> views.Job:
+@router.post(
+    "/{task_id}/cancel",
+    operation_id="cancel_job",
+    responses=problems(401, 404, 422, 503) | {200: {"description": "The job, which has ended."}},
+)
+def cancel_job(task_id: TaskId, resources: ResourcesDep, owner: OwnerDep) -> views.Job:
     """Stops the job; running images stop within a step, those that are stored stay. May be sent twice."""
     submit.cancel(resources, task_id, owner)
     return present.read(resources, task_id, owner)
 
 
 @router.post(
-    "/{task_id}/retry", status_code=202, operation_id="retry_job", responses=problems(401, 404, 409, 422, 503)
+    "/{task_id}/retry",
+    status_code=202,
+    operation_id="retry_job",
+    responses=problems(401, 404, 409, 422, 503) | {202: {"description": "The job, pending again."}},
 )
-def retry_job(task_id: UUID, resources: ResourcesDep, owner: OwnerDep) -> views.Job:
+def retry_job(task_id: TaskId, resources: ResourcesDep, owner: OwnerDep) -> views.Job:
     """Runs again what failed, under the same id; the good images stay as they are."""
     submit.retry(resources, task_id, owner)
     return present.read(resources, task_id, owner)
 
 
 @router.delete(
-    "/{task_id}", status_code=204, operation_id="delete_job", responses=problems(401, 404, 422, 503)
+    "/{task_id}",
+    status_code=204,
+    operation_id="delete_job",
+    responses=problems(401, 404, 422, 503) | {204: {"description": "Gone."}},
 )
-def delete_job(task_id: UUID, resources: ResourcesDep, owner: OwnerDep) -> None:
+def delete_job(task_id: TaskId, resources: ResourcesDep, owner: OwnerDep) -> None:
     """Deletes the job, its rows and its files."""
     submit.delete(resources, task_id, owner)

@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse
 
 from backend import submit, views
 from backend.api.dependencies import OwnerDep, ResourcesDep
-from backend.api.documentation import problems
+from backend.api.documentation import header, job_links, problems
 from backend.api.json_body import StrictRoute
 from backend.pipelines import PIPELINES
 from backend.pipelines.base import JobRequest, Pipeline
@@ -21,6 +21,7 @@ IdempotencyKey = Annotated[
         max_length=255,
         pattern=r"^[\x21-\x7e]([\x20-\x7e]*[\x21-\x7e])?$",
         description="Send the same request again with the same key, and you get the first answer again.",
+        examples=["order-17"],
     ),
 ]
 
@@ -46,13 +47,11 @@ def create_router() -> APIRouter:
 _ACCEPTED: dict[str, Any] = {
     "description": "Accepted and stored. Poll `Location`, or stream its events.",
     "headers": {
-        "Location": {"schema": {"type": "string"}, "description": "The job."},
-        "Retry-After": {"schema": {"type": "integer"}, "description": "When to poll first, in seconds."},
-        "Idempotency-Replayed": {
-            "schema": {"type": "boolean"},
-            "description": "There when this is the first answer again.",
-        },
+        "Location": header("The job."),
+        "Retry-After": header("When to poll first, in seconds.", "integer"),
+        "Idempotency-Replayed": header("There when this is the first answer again.", "boolean"),
     },
+    "links": job_links(),
 }
 
 

@@ -10,21 +10,22 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
-from backend.errors import FanfareError, FieldError
+from backend.errors import FanfareError, FieldError, NotFound, PayloadTooLarge, UnsupportedMediaType
 
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_BASE = "urn:fanfare:error:"
 
-_CODES = {
-    400: "malformed_request",
-    404: "not_found",
-    405: "method_not_allowed",
-    413: "payload_too_large",
-    415: "unsupported_media_type",
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_KINDS: dict[int, type[FanfareError]] = {  # what the framework finds, in the words of our own errors
+    404: NotFound,
+    413: PayloadTooLarge,
+    415: UnsupportedMediaType,
 }
+_CODES = {400: "malformed_request", 405: "method_not_allowed"}
 
 
 class ProblemDetail(BaseModel):
@@ -32,20 +33,20 @@ class ProblemDetail(BaseModel):
 
     pointer: str | None = Field(default=None, description="JSON pointer into the body.", examples=["#/count"])
     parameter: str | None = Field(default=None, description="Or the name of a query parameter or header.")
-    detail: str
+    detail: str = Field(description="What is wrong with it, for people.")
 
 
 class Problem(BaseModel):
     """An error, by RFC 9457."""
 
-    type: str = Field(examples=["urn:fanfare:error:invalid_request"])
-    title: str = Field(examples=["Invalid request"])
-    status: int = Field(examples=[422])
+    type: str = Field(description="The code as a URN.", examples=["urn:fanfare:error:invalid_request"])
+    title: str = Field(description="The kind of error, for people.", examples=["Invalid request"])
+    status: int = Field(description="The HTTP status.", examples=[422])
     detail: str = Field(description="For people.")
     instance: str = Field(description="The path that was asked for.", examples=["/v1/thumbnails"])
     code: str = Field(description="Stable: branch on it.", examples=["invalid_request"])
     request_id: str = Field(description="What the server's log has, too.")
-    errors: list[ProblemDetail] = []
+    errors: list[ProblemDetail] = Field(default=[], description="What is wrong, part by part.")
 
 
 def install(app: FastAPI) -> None:
@@ -150,6 +151,11 @@ def _escape(part: object) -> str:
 
 async def _on_http_exception(request: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, HTTPException)
+    if kind := _KINDS.get(exc.status_code):
+        return of_error(request, kind())
+    headers = dict(exc.headers or {})
+    if exc.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods_at(request))
     phrase = HTTPStatus(exc.status_code).phrase
     return answer(
         request,
@@ -157,8 +163,15 @@ async def _on_http_exception(request: Request, exc: Exception) -> JSONResponse:
         code=_CODES.get(exc.status_code, phrase.lower().replace(" ", "_")),
         title=phrase,
         detail=HTTPStatus(exc.status_code).description or phrase,
-        headers=dict(exc.headers or {}),
+        headers=headers,
     )
+
+
+def _methods_at(request: Request) -> list[str]:
+    """All methods of this path: the framework names those of the first of its routes only."""
+    routes = request.app.router.routes
+    scopes = ((method, dict(request.scope, method=method)) for method in _METHODS)
+    return [m for m, scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes)]
 
 
 async def _on_unexpected(request: Request, exc: Exception) -> JSONResponse:

@@ -14,7 +14,11 @@ router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 class WebhookSecret(views.View):
     """Verify webhooks with it, by Standard Webhooks."""
 
-    secret: str = Field(pattern="^whsec_", examples=["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"])
+    secret: str = Field(
+        description="`whsec_` and base64, as the libraries take it.",
+        pattern="^whsec_",
+        examples=["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"],
+    )
 
 
 @router.get("/secret", operation_id="get_webhook_secret", responses=problems(401, 503))

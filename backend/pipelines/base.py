@@ -29,15 +29,20 @@ WebhookEvent = Literal[
 
 
 class RequestModel(BaseModel):
-    """Base of all that clients send: what is not declared is refused."""
+    """Base of all that clients send: what is not declared is refused, and "4" is no number."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Webhook(RequestModel):
     """Whom to tell, and of what."""
 
-    url: str = Field(min_length=1, max_length=2048, examples=["https://example.com/hooks/fanfare"])
+    url: str = Field(
+        min_length=1,
+        max_length=2048,
+        description="An https URL that resolves to public addresses.",
+        examples=["https://example.com/hooks/fanfare"],
+    )
     events: list[WebhookEvent] = Field(
         default=["job.completed", "job.partially_completed", "job.failed", "job.canceled"],
         min_length=1,
@@ -61,7 +66,7 @@ Metadata = Annotated[dict[str, JsonValue], AfterValidator(_check_metadata)]
 class JobRequest(RequestModel):
     """What every pipeline's request has."""
 
-    webhook: Webhook | None = None
+    webhook: Webhook | None = Field(default=None, description="Who is told, and of what; null: nobody.")
     metadata: Metadata = Field(
         default={}, description="Anything of yours; it comes back with the job.", examples=[{"order": "17"}]
     )

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from celery import chain
 from celery.canvas import Signature
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue
 
 from backend.errors import FieldError, InvalidRequest
 from backend.jobs.models import Job
@@ -35,6 +35,14 @@ def _check_text(value: str) -> str:
     return value
 
 
+_EXAMPLE: dict[str, JsonValue] = {
+    "message": "autumn sale for a small bookshop",
+    "count": 4,
+    "seed": 42,
+    "thumbnail_sizes": [512, 256, 128],
+    "metadata": {"order": "17"},
+}
+
 Text = Annotated[str, AfterValidator(_check_text)]
 Size = Annotated[int, Field(ge=16, le=2048)]
 Side = Annotated[int, Field(ge=64, le=MAX_SIDE, multiple_of=8)]
@@ -43,15 +51,21 @@ Side = Annotated[int, Field(ge=64, le=MAX_SIDE, multiple_of=8)]
 class ThumbnailsRequest(JobRequest):
     """A message, and how its images shall be."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
+
     message: Text = Field(
         min_length=1,
         max_length=MAX_MESSAGE_CHARACTERS,
         description="What the images are about, in any language.",
         examples=["autumn sale for a small bookshop"],
     )
-    count: int = Field(default=4, ge=1, le=MAX_COUNT, strict=True, description="How many images.")
+    count: int = Field(default=4, ge=1, le=MAX_COUNT, description="How many images.")
     model: str | None = Field(
-        default=None, min_length=1, max_length=63, description="An alias from `GET /v1/models`."
+        default=None,
+        min_length=1,
+        max_length=63,
+        description="An alias from `GET /v1/models`; by default the server's choice.",
+        examples=["sketch"],
     )
     width: Side | None = Field(
         default=None, description="Pixels, a multiple of 8; by default the model's own."
@@ -59,9 +73,15 @@ class ThumbnailsRequest(JobRequest):
     height: Side | None = Field(
         default=None, description="Pixels, a multiple of 8; by default the model's own."
     )
-    steps: int | None = Field(default=None, ge=1, le=500, strict=True)
-    guidance: float | None = Field(default=None, ge=0, le=50)
-    negative_prompt: Text | None = Field(default=None, max_length=2000)
+    steps: int | None = Field(
+        default=None, ge=1, le=500, description="Denoising steps; by default the model's own."
+    )
+    guidance: float | None = Field(
+        default=None, ge=0, le=50, description="How closely to follow the prompt; by default the model's own."
+    )
+    negative_prompt: Text | None = Field(
+        default=None, max_length=2000, description="What shall not be on the images; for models that know it."
+    )
     title: Text | None = Field(
         default=None,
         max_length=MAX_TITLE_CHARACTERS,
@@ -71,10 +91,9 @@ class ThumbnailsRequest(JobRequest):
         default=None,
         ge=0,
         le=MAX_SEED,
-        strict=True,
         description="The same seed makes the same prompts and images.",
     )
-    output_format: OutputFormat = "webp"
+    output_format: OutputFormat = Field(default="webp", description="Of the originals.")
     thumbnail_sizes: list[Size] = Field(
         default=DEFAULT_THUMBNAIL_SIZES, max_length=8, description="Longest sides in pixels; never upscaled."
     )
