@@ -1,0 +1,65 @@
+"""Signs of life of worker and beat: a file that is touched as long as they can work, and no longer."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tests.services import RedisServer
+
+
+@contextmanager
+def running(home: Path, broker_url: str) -> "Iterator[subprocess.Popen[bytes]]":
+    """The part that the folder is named for."""
+    home.mkdir()
+    environment = {
+        **os.environ,
+        "FANFARE_HOME": str(home),
+        "FANFARE_BROKER_URL": broker_url,
+        "FANFARE_ALIVE_FILE": str(home / "alive"),
+        "FANFARE_SWEEP_INTERVAL_S": "0.5",
+        "FANFARE_WORKER_CONCURRENCY": "1",
+    }
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "backend.cli", home.name], env=environment, stdout=log, stderr=log
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def touched_within(file: Path, seconds: float) -> bool:
+    """Whether the file is touched from now on."""
+    begun, until = time.time(), time.monotonic() + seconds
+    while time.monotonic() < until:
+        if file.exists() and file.stat().st_mtime > begun:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_the_files_are_touched_while_the_broker_is_there_and_only_then(
+    own_redis: RedisServer, tmp_path: Path
+) -> None:
+    homes = [tmp_path / part for part in ("worker", "beat")]
+    files = [home / "alive" for home in homes]
+    with ExitStack() as stack:
+        processes = [stack.enter_context(running(home, own_redis.url(0))) for home in homes]
+        for file in files:
+            assert touched_within(file, 30), (file.parent / "log").read_text()
+
+        own_redis.service.stop()
+        time.sleep(1)
+        last = [file.stat().st_mtime for file in files]
+        time.sleep(4)
+        assert [file.stat().st_mtime for file in files] == last
+
+        own_redis.service.start()
+        assert all(touched_within(file, 30) for file in files)
+        assert [process.poll() for process in processes] == [None, None]
