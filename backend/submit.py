@@ -16,8 +16,10 @@ from sqlalchemy.orm import Session
 
 from backend.errors import (
     BrokerUnavailable,
+    DatabaseUnavailable,
     FieldError,
     IdempotencyConflict,
+    IdempotencyInFlight,
     InvalidRequest,
     NotFound,
     StorageError,
@@ -32,6 +34,8 @@ from backend.tasks import lifecycle, notify
 from backend.views import now
 
 log = logging.getLogger(__name__)
+
+IN_FLIGHT_AFTER_MS = 2000  # how long a request waits for another one with its idempotency key
 
 Answer = dict[str, Any]
 
@@ -56,7 +60,8 @@ def submit(
 ) -> Submission:
     """Accepts a job. It is committed when this returns, and from then on it is not lost.
 
-    Raises `InvalidRequest`, `IdempotencyConflict` or `DatabaseUnavailable`; a broker that is away is no
+    Raises `InvalidRequest`, `IdempotencyConflict`, `IdempotencyInFlight` or
+    `DatabaseUnavailable`; a broker that is away is no
     reason to raise: the sweep dispatches the job when it is back.
     """
     fingerprint = _fingerprint(pipeline, request)
@@ -66,6 +71,7 @@ def submit(
     job = _new_job(resources, pipeline.name, request, pipeline.prepare(request, resources), owner)
     try:
         with resources.db.session_scope() as session:
+            queries.wait_for_locks(session, IN_FLIGHT_AFTER_MS)
             store.accept(session, job, now())
             first = answer(_loaded(session, job.id))
             if idempotency_key:
@@ -80,6 +86,10 @@ def submit(
         if known is None:
             raise
         return known
+    except DatabaseUnavailable as exc:
+        if idempotency_key and queries.is_lock_timeout(exc.__cause__):
+            raise IdempotencyInFlight from exc
+        raise
     dispatch_or_leave(resources, job.id)
     return Submission(job.id, first, replayed=False)
 

@@ -43,17 +43,25 @@ def gpu_queue(model: str) -> str:
 
 
 def _exchange_type(broker_url: str) -> str:
-    """On Redis a direct message goes straight to its queue, while a topic's bindings are keys that a flush takes
-    away for good, and every later message vanishes. On RabbitMQ a countdown on a direct exchange blocks others.
+    """On Redis a direct message goes straight to its queue, while a topic's bindings are keys: a flush
+    takes them away for good, and every later message vanishes. On RabbitMQ a countdown on a direct
+    exchange blocks others.
     """
     return "topic" if broker_url.startswith(("amqp", "pyamqp")) else "direct"
+
+
+def _checking_certificates(url: str) -> str:
+    """Celery takes no `rediss://` URL that doesn't say whether the server's certificate is checked. It is."""
+    if not url.startswith("rediss://") or "ssl_cert_reqs=" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
 
 
 def celery_settings(broker_url: str, result_url: str) -> dict[str, Any]:
     """Settings of both Celery apps. Why each is as it is: docs/decisions/0003-celery-settings.md."""
     return {
-        "broker_url": broker_url,
-        "result_backend": f"contract.results:ResultBackend+{result_url}",
+        "broker_url": _checking_certificates(broker_url),
+        "result_backend": f"contract.results:ResultBackend+{_checking_certificates(result_url)}",
         "task_routes": TASK_ROUTES,
         "task_default_queue": DEFAULT_QUEUE,
         "task_default_exchange_type": _exchange_type(broker_url),

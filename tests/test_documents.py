@@ -28,7 +28,6 @@ NEVER_SENT = {
     "request_refused": "only what is derived from it is raised",
     "forbidden": "only what is derived from it is raised",
     "service_unavailable": "only what is derived from it is raised",
-    "idempotency_key_in_flight": "the second request waits for the first, and gets its answer",
     "broker_unavailable": "a job is accepted without the broker, and sent later",
     "object_too_large": "becomes original_corrupt",
     "image_unreadable": "becomes original_corrupt",

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+import psycopg.errors
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, selectinload
 
 from backend.jobs.models import ENDED, IdempotencyKey, ImageGeneration, Job, Status
@@ -55,6 +57,17 @@ def page(
 def idempotency_key(session: Session, owner: str, key: str) -> IdempotencyKey | None:
     """What is known under this key of this owner."""
     return session.get(IdempotencyKey, (owner, key))
+
+
+def wait_for_locks(session: Session, milliseconds: int) -> None:
+    """How long this session waits for what others have locked. SQLite has one wait for all."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(sa.text(f"SET LOCAL lock_timeout = {milliseconds}"))
+
+
+def is_lock_timeout(exc: BaseException | None) -> bool:
+    """Whether a session has waited in vain for a lock."""
+    return isinstance(exc, DBAPIError) and isinstance(exc.orig, psycopg.errors.LockNotAvailable)
 
 
 def images_ahead(session: Session, job: Job, model: str) -> int:

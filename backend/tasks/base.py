@@ -13,7 +13,7 @@ from backend.tasks import lifecycle
 
 log = logging.getLogger(__name__)
 
-# What goes away by itself: tried again with growing pauses, about half an hour in all.
+# What goes away by itself: tried again with growing pauses, at most half an hour in all.
 PATIENCE: dict[str, Any] = {
     "autoretry_for": (ServiceUnavailable, StorageUnavailable),
     "retry_backoff": 1,

@@ -81,6 +81,14 @@ def test_events_tell_the_whole_story(running: Stack) -> None:
         assert types.count(name) == 3, types
 
 
+def test_a_log_without_warnings(running: Stack) -> None:
+    running.ended(running.submit(count=1))
+    for part in running.parts:
+        text = part.log.read_text()
+        for bad in ("Traceback", "DeprecationWarning", "ResourceWarning"):
+            assert bad not in text, f"{part.log.name}\n{text[-3000:]}"
+
+
 def test_one_bad_image_leaves_the_others_whole(running: Stack) -> None:
     # Given a job one of whose originals can't be stored
     running.parts[-1].process.send_signal(19)  # SIGSTOP: the node waits until the trap is set
@@ -154,14 +162,6 @@ def test_twenty_jobs_at_once(running: Stack) -> None:
         job = running.ended(task_id, within_s=max(int(end - time.monotonic()), 1))
         assert job["status"] == "completed"
         assert job["progress"]["completed"] == 3
-
-
-def test_a_log_without_warnings(running: Stack) -> None:
-    running.ended(running.submit(count=1))
-    for part in running.parts:
-        text = part.log.read_text()
-        for bad in ("Traceback", "DeprecationWarning", "ResourceWarning"):
-            assert bad not in text, f"{part.log.name}\n{text[-3000:]}"
 
 
 @pytest.mark.parametrize("count", [1, 25])

@@ -4,11 +4,13 @@ import json
 import threading
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
 
 from backend.jobs import queries
+from backend.jobs.models import IdempotencyKey
 from contract.messages import ModelCard
 from tests.backend.api.conftest import Server, StartServer, announce, use_broker
 
@@ -166,6 +168,28 @@ class TestIdempotency:
             thread.join()
         assert {answer.status_code for answer in answers} == {202}
         assert len({answer.json()["task_id"] for answer in answers}) == 1
+
+    # SQLite has one writer at a time: there the second waits until the first has ended
+    @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+    def test_while_the_first_is_in_flight_the_second_is_told_so(
+        self, api: httpx.Client, server: Server, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("backend.submit.IN_FLIGHT_AFTER_MS", 200)
+        with server.resources.db.session_scope() as session:
+            session.add(
+                IdempotencyKey(
+                    owner="local",
+                    key="k",
+                    fingerprint="",
+                    job_id=UUID(int=1),
+                    response={},
+                    created_at=datetime.now(UTC),
+                )
+            )
+            session.flush()
+            answer = api.post("/v1/thumbnails", json=GOOD, headers={"Idempotency-Key": "k"})
+        assert (answer.status_code, answer.json()["code"]) == (409, "idempotency_key_in_flight")
+        assert answer.headers["retry-after"]
 
     @pytest.mark.parametrize("key", [b"x" * 256, b"tab\there", b"caf\xe9"])
     def test_a_bad_key_is_refused(self, api: httpx.Client, key: bytes) -> None:

@@ -1,0 +1,96 @@
+"""The main job over other services: S3, and a language model behind the OpenAI API, with its bad days."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.acceptance.stack import Stack, stack
+from tests.backend.llm.scripted_server import ScriptedServer, obedient, raw
+from tests.services import RedisServer
+from tests.storage.conftest import ACCESS_KEY, SECRET_KEY, S3Server, s3_server
+
+__all__ = ["s3_server"]
+
+
+@pytest.fixture
+def llm() -> Iterator[ScriptedServer]:
+    """A server that speaks the OpenAI API."""
+    server = ScriptedServer()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    yield server
+    server.ended.set()
+    server.shutdown()
+    server.server_close()
+    thread.join(5)
+
+
+@pytest.fixture
+def system(
+    shared_redis: RedisServer, s3_server: S3Server, llm: ScriptedServer, tmp_path: Path
+) -> Iterator[Stack]:
+    """A system whose files are in S3 and whose prompts come from that server."""
+    with stack(
+        tmp_path,
+        FANFARE_BROKER_URL=shared_redis.new_url(),
+        FANFARE_STORAGE_URL="s3://images/acceptance",
+        AWS_ENDPOINT_URL=s3_server.url,
+        AWS_ACCESS_KEY_ID=ACCESS_KEY,
+        AWS_SECRET_ACCESS_KEY=SECRET_KEY,
+        OPENAI_BASE_URL=llm.url,
+        OPENAI_API_KEY="sk-test",
+        FANFARE_LLM_TIMEOUT_S="5",
+        FANFARE_SWEEP_INTERVAL_S="1",
+    ) as made:
+        made.start_all(FANFARE_NODE_ENGINES="sketch")
+        yield made
+
+
+def test_files_go_to_s3_and_prompts_come_from_the_model(system: Stack, llm: ScriptedServer) -> None:
+    # Given a language model that does what it is told
+    llm.otherwise = obedient
+    # When a message is sent
+    job = system.ended(system.submit(count=3))
+    # Then its prompts are the images', and the images are in the bucket, behind signed URLs
+    assert job["status"] == "completed", job
+    assert llm.seen, "the model was asked"
+    assert len({image["prompt"] for image in job["images"]}) == 3
+    for image in job["images"]:
+        answer = httpx.get(image["url"]).raise_for_status()
+        assert len(answer.content) == image["bytes"]
+        assert answer.headers["content-type"] == "image/webp"
+        assert len(hashlib.sha256(answer.content).hexdigest()) == 64
+        assert httpx.get(image["url"].replace("Signature=", "Signature=0")).status_code == 403
+        assert httpx.get(image["thumbnails"][0]["url"]).status_code == 200
+    # And deleting the job deletes them
+    assert httpx.delete(f"{system.url}/v1/jobs/{job['task_id']}").status_code == 204
+    assert httpx.get(job["images"][0]["url"]).status_code == 404
+
+
+def test_a_model_that_fails_fails_the_job_and_retry_works(system: Stack, llm: ScriptedServer) -> None:
+    # Given a language model that only answers nonsense
+    llm.otherwise = raw(200, b"<html>hello</html>", "text/html")
+    task_id = system.submit(count=2)
+    # When it was asked a few times, then the job says so
+    job = system.ended(task_id)
+    assert (job["status"], job["error"]["code"]) == ("failed", "llm_bad_answer")
+    assert job["error"]["retryable"]
+    assert job["images"] == []
+    assert 1 < len(llm.seen) < 30
+    # And when the model is well again, retry makes the images under the same id
+    llm.otherwise = obedient
+    assert httpx.post(f"{system.url}/v1/jobs/{task_id}/retry").status_code == 202
+    job = system.ended(task_id)
+    assert (job["status"], job["progress"]["completed"], job["error"]) == ("completed", 2, None)
+
+
+def test_a_model_that_is_badly_configured_is_not_asked_again(system: Stack, llm: ScriptedServer) -> None:
+    llm.otherwise = refused(401, "Incorrect API key sk-secret", code="invalid_api_key")
+    job = system.ended(system.submit(count=2))
+    assert (job["error"]["code"], job["error"]["retryable"]) == ("llm_unauthorized", False)
+    assert "sk-" not in str(job), "no vendor text reaches a client"
+    assert len(llm.seen) == 1
