@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.acceptance.stack import Stack, stack
-from tests.backend.llm.scripted_server import ScriptedServer, obedient, raw
+from tests.backend.llm.scripted_server import ScriptedServer, obedient, raw, refused
 from tests.services import RedisServer
 from tests.storage.conftest import ACCESS_KEY, SECRET_KEY, S3Server, s3_server
 
