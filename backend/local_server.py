@@ -38,6 +38,7 @@ class LocalServer:
 
     def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
         """`say` is told what takes a while."""
+        self._settings = settings
         self._home = Home(settings.home)
         self._say = say
         self._process: subprocess.Popen[bytes] | None = None
@@ -83,6 +84,10 @@ class LocalServer:
 
     def _start(self) -> None:
         self._say("Starting broker, API, worker and node ...")
+        if self._settings.llm == "openai":  # it may cost money, and a key in the shell is easily forgotten
+            self._say(
+                f"Prompts are written by {self._settings.llm_model}; FANFARE_LLM=template keeps it offline."
+            )
         self._log = _new_log(self._home.logs)
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
