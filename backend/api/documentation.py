@@ -86,14 +86,16 @@ def install(app: FastAPI) -> None:
 
 
 def _complete(schema: dict[str, Any]) -> None:
-    for name, component in schema["components"]["schemas"].items():
-        if name in EXAMPLES:
-            component["examples"] = [EXAMPLES[name]]
+    components = schema["components"]["schemas"]
+    for name, example in EXAMPLES.items():
+        if name in components:
+            components[name]["examples"] = [example]
     for path, operations in schema["paths"].items():
         for operation in operations.values():
             for parameter in operation.get("parameters", ()):
                 _drop_null(parameter)
             for status, response in operation["responses"].items():
+                _describe(response, components)
                 _mark_problem(path, operation, int(status), response)
                 response.setdefault("headers", {})["X-Request-ID"] = header("The server's log has it, too.")
 
@@ -105,7 +107,14 @@ def _drop_null(parameter: dict[str, Any]) -> None:
     for option in options:
         if option != {"type": "null"}:
             schema.update(option)
-    schema.pop("description", None)  # the parameter has it
+
+
+def _describe(response: dict[str, Any], components: dict[str, Any]) -> None:
+    """What the answer is, in the words of its schema, where the route says nothing of it."""
+    if response["description"] == "Successful Response":
+        media = response.get("content", {}).get("application/json", {})
+        name = media.get("schema", {}).get("$ref", "").rpartition("/")[2]
+        response["description"] = components.get(name, {}).get("description", "Done.")
 
 
 def _mark_problem(path: str, operation: dict[str, Any], status: int, response: dict[str, Any]) -> None:
