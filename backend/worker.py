@@ -45,6 +45,8 @@ def run_beat(settings: Settings) -> None:
 
 def _configure(settings: Settings) -> None:
     logging.basicConfig(level=settings.log_level, format=LOG_FORMAT)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_news)
     app.conf.beat_scheduler = "celery.beat:Scheduler"  # keeps no file: the schedule is fixed
     app.conf.beat_schedule = {
         "sweep": {
@@ -53,6 +55,11 @@ def _configure(settings: Settings) -> None:
             "options": {"expires": settings.sweep_interval_s * 2},  # late ones don't pile up
         }
     }
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """That the sweep ran once more isn't; what it found, it says itself."""
+    return record.levelno != logging.INFO or SWEEP not in record.getMessage()
 
 
 def _touch_at(signal: Signal, file: Path) -> None:

@@ -8,10 +8,12 @@ twice.
 """
 
 import logging
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from celery.exceptions import CPendingDeprecationWarning
 from celery.worker.consumer import Consumer as CeleryConsumer
 
 logger = logging.getLogger(__name__)
@@ -23,7 +25,9 @@ class Consumer(CeleryConsumer):
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Closes what is left of the connection; the worker goes on and connects anew."""
         try:
-            super().on_connection_error_after_connected(exc)
+            with warnings.catch_warnings():  # "running tasks may run twice": they all may
+                warnings.simplefilter("ignore", CPendingDeprecationWarning)
+                super().on_connection_error_after_connected(exc)
         except AttributeError:
             logger.debug("The lost connection could not be closed", exc_info=True)
 

@@ -1,0 +1,105 @@
+"""The canvas of the main job: its shape, without running it."""
+
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from celery.canvas import _chain
+
+from backend.errors import InvalidRequest
+from backend.jobs import ids
+from backend.jobs.models import ImageGeneration, Job, Status
+from backend.nodes import Snapshot
+from backend.pipelines.thumbnails import ThumbnailsPipeline, ThumbnailsRequest
+from backend.resources import Resources
+from backend.settings import Settings
+from backend.tasks import gpu, media
+from contract.messages import ModelCard, SignedUpload
+from contract.queues import GENERATE_IMAGE, GENERATE_PROMPTS, MAP_PROMPTS, SAVE_IMAGES
+
+
+class Storage:
+    """Signs, and does nothing else."""
+
+    def upload_url(self, key: str, **_: Any) -> SignedUpload:
+        return SignedUpload(url=f"https://x/{key}", expires_at=datetime.now(UTC), max_bytes=1)
+
+
+def resources(snapshot: Snapshot | None = None, **settings: Any) -> Resources:
+    known = snapshot or Snapshot((), {"sketch": ModelCard(name="sketch", engine="sketch")}, reachable=True)
+    parts = SimpleNamespace(
+        settings=Settings(_env_file=None, **settings),
+        nodes=SimpleNamespace(snapshot=lambda: known),
+        storage=Storage(),
+    )
+    return cast("Resources", parts)
+
+
+@pytest.fixture
+def job() -> Job:
+    prepared = ThumbnailsPipeline().prepare(ThumbnailsRequest(message="a fox"), resources())
+    now = datetime.now(UTC)
+    return Job(id=ids.new_job_id(), pipeline="thumbnails", run=2, input=prepared.input, deadline_at=now)
+
+
+def test_a_new_job_is_a_chain(job: Job) -> None:
+    canvas = ThumbnailsPipeline().canvas(job, planned=False)
+    assert isinstance(canvas, _chain)
+    assert [task.task for task in canvas.tasks] == [GENERATE_PROMPTS, MAP_PROMPTS]
+    assert all(task.kwargs == {"job_id": str(job.id), "run": 2} for task in canvas.tasks)
+
+
+def test_a_retry_has_its_prompts(job: Job) -> None:
+    assert ThumbnailsPipeline().canvas(job, planned=True).task == MAP_PROMPTS
+
+
+def test_the_fan_out_is_one_clone_per_prompt(job: Job) -> None:
+    images = [
+        ImageGeneration(
+            id=ids.image_id(job.id, index), job_id=job.id, index=index, run=2, prompt=f"prompt {index}",
+            model="flux", seed=index, status=Status.PENDING,
+        )
+        for index in range(3)
+    ]  # fmt: skip
+    save = media.save_images.s(job_id=str(job.id), run=2)
+    canvas = gpu.fan_out(resources(), job, images, save)
+    assert [task.task for task in canvas.tasks] == [GENERATE_IMAGE] * 3
+    assert {task.options["queue"] for task in canvas.tasks} == {"gpu.flux"}
+    assert [task.args[0]["prompt"] for task in canvas.tasks] == ["prompt 0", "prompt 1", "prompt 2"]
+    assert canvas.body.task == SAVE_IMAGES
+    again = gpu.fan_out(resources(), job, images, save)
+    assert [t.options["task_id"] for t in canvas.tasks] == [t.options["task_id"] for t in again.tasks]
+    assert len(str(canvas.tasks[0].args)) < 2000, "ids and URLs, never bytes"
+
+
+def test_defaults_are_the_models_own() -> None:
+    card = ModelCard(name="wide", engine="x", default_width=1344, default_height=768)
+    parts = resources(Snapshot((), {"wide": card}, reachable=True))
+    prepared = ThumbnailsPipeline().prepare(ThumbnailsRequest(message="a", model="wide"), parts)
+    assert (prepared.input["width"], prepared.input["height"]) == (1344, 768)
+
+
+@pytest.mark.parametrize(
+    ("request_", "pointer"),
+    [
+        ({"width": 32 * 8}, "#/width"),
+        ({"height": 1032}, "#/height"),
+        ({"steps": 9}, "#/steps"),
+        ({"title": "x"}, "#/title"),
+        ({"count": 51}, "#/count"),
+    ],
+)
+def test_limits_are_the_models_own(request_: dict[str, Any], pointer: str) -> None:
+    card = ModelCard(name="m", engine="x", min_size=512, max_size=2048, size_multiple=16, max_steps=8)
+    parts = resources(Snapshot((), {"m": card}, reachable=True), max_count=50)
+    with pytest.raises(InvalidRequest) as caught:
+        ThumbnailsPipeline().prepare(ThumbnailsRequest(message="a", model="m", **request_), parts)
+    assert [error.pointer for error in caught.value.errors] == [pointer]
+
+
+def test_when_nobody_can_say_which_models_there_are_none_is_refused() -> None:
+    parts = resources(Snapshot(reachable=False))
+    prepared = ThumbnailsPipeline().prepare(ThumbnailsRequest(message="a", model="whatever"), parts)
+    assert prepared.input["model"] == "whatever"
+    assert prepared.total == 4
