@@ -80,3 +80,9 @@ def test_an_address_that_is_not_ours_is_told_plainly() -> None:
 def test_a_host_that_is_none_is_told_plainly() -> None:
     with pytest.raises(CannotListen, match="no address"):
         serving.bind("no such host", 0, asked_for=True)
+
+
+def test_answers_on_a_kept_connection_come_at_once() -> None:
+    """asyncio sends small answers without delay only for sockets that say what they are."""
+    with serving.bind("127.0.0.1", 0, asked_for=True) as bound:
+        assert bound.proto == socket.IPPROTO_TCP

@@ -1,6 +1,5 @@
 """A real server over real services; the workers are the tests themselves."""
 
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from backend import db
+from backend import db, serving
 from backend.celery_app import app as celery_app
 from backend.main import create_app
 from backend.resources import Resources
@@ -49,7 +48,8 @@ def start_server(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[
     running: list[tuple[uvicorn.Server, threading.Thread]] = []
 
     def start(**values: Any) -> Server:
-        listener = socket.create_server(("127.0.0.1", 0))
+        listener = serving.bind("127.0.0.1", 0, asked_for=True)
+        listener.listen()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         given: dict[str, Any] = {
             "home": tmp_path / "home", "database_url": database_url, "broker_url": redis_url,
