@@ -217,9 +217,7 @@ def delete(resources: Resources, job_id: UUID, owner: str) -> None:
 
 def erase(resources: Resources, job: Job) -> None:
     """Deletes the objects of a job that is marked as deleted, then its rows. Raises `StorageError`."""
-    sizes = [*job.input["thumbnail_sizes"], max(job.input["width"], job.input["height"])]
-    keys = ids.object_keys(job.id, range(job.total), job.input["output_format"], sizes)
-    resources.storage.delete(keys)
+    resources.storage.delete(PIPELINES[job.pipeline].object_keys(job))
     with resources.db.session_scope() as session:
         store.erase(session, job.id)
 

@@ -123,10 +123,17 @@ class Feed:
         while True:
             watched = list(self._watched)
             if watched:
-                self._heard = await run_in_threadpool(self._read, watched)
+                self._heard = await self._read_or_wait(watched)
                 async with self._round:
                     self._round.notify_all()
             await asyncio.sleep(INTERVAL_S)
+
+    async def _read_or_wait(self, watched: list[UUID]) -> Heard:
+        try:
+            return await run_in_threadpool(self._read, watched)
+        except Exception:  # whatever it is: all streams of this process depend on the next round
+            log.exception("the feed could not read; it goes on")
+            return Heard()
 
     def _read(self, job_ids: list[UUID]) -> Heard:
         try:

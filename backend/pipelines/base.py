@@ -113,3 +113,7 @@ class Pipeline(Protocol):
         Its last task gets the job's id. It may be run twice for the same job.
         """
         ...
+
+    def object_keys(self, job: Job) -> list[str]:
+        """Every object that the job may have stored, also without a row: what delete deletes."""
+        ...

@@ -8,6 +8,7 @@ from celery.canvas import Signature
 from pydantic import AfterValidator, ConfigDict, Field, JsonValue
 
 from backend.errors import FieldError, InvalidRequest
+from backend.jobs import ids
 from backend.jobs.models import Job
 from backend.pipelines.base import JobRequest, Prepared
 from backend.resources import Resources
@@ -126,9 +127,14 @@ class ThumbnailsPipeline:
 
     def canvas(self, job: Job, *, planned: bool) -> Signature:
         """The workflow of house.md; a retry has its prompts already."""
-        ids: dict[str, Any] = {"job_id": str(job.id), "run": job.run}
-        mapper = map_prompts.si(**ids)
-        return mapper if planned else chain(generate_prompts.si(**ids), mapper)
+        given: dict[str, Any] = {"job_id": str(job.id), "run": job.run}
+        mapper = map_prompts.si(**given)
+        return mapper if planned else chain(generate_prompts.si(**given), mapper)
+
+    def object_keys(self, job: Job) -> list[str]:
+        """Originals, and thumbnails in all sizes; one that is never upscaled has its original's size."""
+        sizes = [*job.input["thumbnail_sizes"], max(job.input["width"], job.input["height"])]
+        return ids.object_keys(job.id, range(job.total), job.input["output_format"], sizes)
 
 
 def _find_model(model: str, resources: Resources) -> ModelCard | None:
