@@ -1,7 +1,6 @@
 """The main job over other services: S3, and a language model behind the OpenAI API, with its bad days."""
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import httpx
 import pytest
 
 from tests.acceptance.stack import Stack, stack
-from tests.backend.llm.scripted_server import ScriptedServer, obedient, raw, refused
+from tests.backend.llm.scripted_server import ScriptedServer, obedient, raw, refused, scripted_server
 from tests.services import RedisServer
 from tests.storage.conftest import ACCESS_KEY, SECRET_KEY, S3Server, s3_server
 
@@ -19,14 +18,8 @@ __all__ = ["s3_server"]
 @pytest.fixture
 def llm() -> Iterator[ScriptedServer]:
     """A server that speaks the OpenAI API."""
-    server = ScriptedServer()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    yield server
-    server.ended.set()
-    server.shutdown()
-    server.server_close()
-    thread.join(5)
+    with scripted_server() as server:
+        yield server
 
 
 @pytest.fixture

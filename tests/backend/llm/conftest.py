@@ -1,24 +1,17 @@
 """A scripted server, and the adapter that talks to it with the real SDK."""
 
-import threading
 from collections.abc import Iterator
 
 import pytest
 
 from backend.llm.openai import OpenAILLM
-from tests.backend.llm.scripted_server import ScriptedServer
+from tests.backend.llm.scripted_server import ScriptedServer, scripted_server
 
 
 @pytest.fixture
 def server() -> Iterator[ScriptedServer]:
-    server = ScriptedServer()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    yield server
-    server.ended.set()
-    server.shutdown()
-    server.server_close()
-    thread.join(5)
+    with scripted_server() as server:
+        yield server
 
 
 @pytest.fixture

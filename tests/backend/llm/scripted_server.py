@@ -4,7 +4,8 @@ import json
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -80,6 +81,21 @@ class ScriptedServer(ThreadingHTTPServer):
 
 
 # -- steps: what one answer looks like -----------------------------------------------------------------
+
+
+@contextmanager
+def scripted_server() -> Iterator[ScriptedServer]:
+    """Listens for the length of the block."""
+    server = ScriptedServer()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.ended.set()
+        server.shutdown()
+        server.server_close()
+        thread.join(5)
 
 
 def raw(code: int, body: bytes, content_type: str = "application/json", **headers: str) -> Step:
