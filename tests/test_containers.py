@@ -2,7 +2,6 @@
 
 import ast
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -55,11 +54,9 @@ def test_dockerfiles_pass_hadolint(file: str) -> None:
 
 
 @pytest.mark.parametrize("file", COMPOSE_FILES)
-def test_compose_itself_accepts_the_files_with_nothing_set(file: str) -> None:
-    if not shutil.which("docker") or run("docker", "compose", "version").returncode:
-        pytest.skip("needs docker compose")
-    done = run("docker", "compose", "--env-file", "/dev/null", "-f", file, "--profile", "*", "config", "-q")
-    assert (done.returncode, done.stderr) == (0, "")
+def test_every_variable_has_a_default_so_that_nothing_need_be_set(file: str) -> None:
+    text = (ROOT / file).read_text()
+    assert re.findall(r"(?<!\$)\$\{\w+\}|(?<!\$)\$\w+", text) == []
 
 
 # -- careful ---------------------------------------------------------------------------------------------

@@ -80,7 +80,8 @@ def make_folder(path: Path) -> None:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
     except FileNotFoundError:
         make_folder(path.parent)
-        path.mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # somebody else was faster
+            path.mkdir()
         sync_folder(path.parent)
     else:
         sync_folder(path.parent)

@@ -1,11 +1,14 @@
 """What only files can get wrong: links, folders, full disks, files that lie about."""
 
+import contextlib
 import errno
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -167,12 +170,28 @@ except StorageUnavailable:
     assert files_under(root) == []
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written(local_storage: LocalStorage, root: Path) -> None:
-    root.mkdir(mode=0o500)
+def test_a_folder_that_may_not_be_written() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "files"
+        root.mkdir(mode=0o500)
+        storage = LocalStorage(root, public_url="http://p", node_url="http://n", signer=Signer(b"s"))
 
-    with pytest.raises(StorageUnavailable):
-        local_storage.check()
+        with nobody(folder), pytest.raises(StorageUnavailable):
+            storage.check()
+
+
+@contextlib.contextmanager
+def nobody(folder: str) -> Iterator[None]:
+    """Root may write anywhere, so it is somebody else for a while."""
+    if os.geteuid() != 0:
+        yield
+        return
+    Path(folder).chmod(0o755)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def test_a_root_that_is_a_file(tmp_path: Path) -> None:
