@@ -1,11 +1,14 @@
 """The main job over other services: S3, and a language model behind the OpenAI API, with its bad days."""
 
 import hashlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from celery import Celery
+from celery.result import AsyncResult
 
 from tests.acceptance.stack import Stack, stack
 from tests.backend.llm.scripted_server import ScriptedServer, obedient, raw, refused, scripted_server
@@ -74,11 +77,23 @@ def test_a_model_that_fails_fails_the_job_and_retry_works(system: Stack, llm: Sc
     assert job["error"]["retryable"]
     assert job["images"] == []
     assert 1 < len(llm.seen) < 30
+    assert celery_state(system, task_id) == "FAILURE"
     # And when the model is well again, retry makes the images under the same id
     llm.otherwise = obedient
     assert httpx.post(f"{system.url}/v1/jobs/{task_id}/retry").status_code == 202
     job = system.ended(task_id)
     assert (job["status"], job["progress"]["completed"], job["error"]) == ("completed", 2, None)
+    assert celery_state(system, task_id) == "SUCCESS"
+
+
+def celery_state(system: Stack, task_id: str) -> str:
+    """What Celery's own users see under the client's id."""
+    broker = system.env["FANFARE_BROKER_URL"]
+    with Celery(set_as_current=False, broker=broker, backend=broker) as app:
+        end = time.monotonic() + 5  # the database knows it first
+        while (state := str(AsyncResult(task_id, app=app).state)) == "PENDING" and time.monotonic() < end:
+            time.sleep(0.1)
+        return state
 
 
 def test_a_model_that_is_badly_configured_is_not_asked_again(system: Stack, llm: ScriptedServer) -> None:
