@@ -24,7 +24,6 @@ _CARD = ModelCard(
     description="Composes a picture from the prompt's words and the seed. Needs no GPU and no weights.",
     can_set_title=True,
 )
-_MAX_BATCH = 8
 _PATIENCE_S = 0.05  # the longest that a cancel goes unseen while the delay runs
 _PAINTED, _FINISHED = 0.8, 0.9  # progress when the scene is done, and when its surface is
 _CANCELED = Failure(FailureCode.CANCELED, "The image was canceled.", retryable=False)
@@ -57,8 +56,8 @@ class SketchEngine:
         return request.model, request.width, request.height
 
     def max_batch(self, key: Hashable) -> int:  # noqa: ARG002 - the port's
-        """A few: they are painted one after another."""
-        return _MAX_BATCH
+        """One: nothing is gained by painting several, and alone each is seen as soon as it is done."""
+        return 1
 
     def generate(self, batch: Sequence[ImageRequest], watch: Watch) -> list[Outcome]:
         """One outcome each, in order."""
