@@ -99,8 +99,9 @@ class _Making:
         if self.task_id is None and not self._submission:
             return
         self._console.print("Canceling ... (Ctrl-C again: at once)", style="yellow")
-        with suppress(ApiProblem, ApiUnreachable):
-            self._client.cancel(self.task_id or self._submit(hurried=True), hurried=True)
+        with suppress(ApiProblem, ApiUnreachable), self._client.anew() as client:
+            self._client = client
+            client.cancel(self.task_id or self._submit(hurried=True), hurried=True)
 
     def _summarise(self, job: Job, saved: Saved) -> None:
         say = self._console.print

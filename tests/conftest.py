@@ -1,6 +1,7 @@
 """What all tests share: a clean environment, and real services that are started when first asked for."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,11 @@ for _name in list(os.environ):
         "_PROXY"
     ):
         del os.environ[_name]
+
+# A shell starts what it puts into the background with SIGINT ignored, and children inherit that: tests that
+# send it to processes of their own would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _home = tempfile.TemporaryDirectory(prefix="fanfare-home-", ignore_cleanup_errors=True)
 os.environ["FANFARE_HOME"] = str(Path(_home.name) / "home")

@@ -10,6 +10,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -71,6 +72,7 @@ class Client:
             )
         self.url = url.rstrip("/")
         self._attempts = attempts
+        self._anew = partial(Client, self.url, api_key=api_key, timeout_s=timeout_s, attempts=attempts)
         through_proxies = httpx.URL(self.url).host not in ("127.0.0.1", "localhost", "::1")
         self._http = httpx.Client(
             base_url=self.url,
@@ -86,6 +88,10 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def anew(self) -> "Client":
+        """The same with connections of its own: an interrupt may leave these ones amid a request."""
+        return self._anew()
 
     def close(self) -> None:
         """Gives the connections back."""
