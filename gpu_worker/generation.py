@@ -137,6 +137,8 @@ class Generation:
             return self._made(message, attempt)
         except NotMade as exc:
             logger.info("Image %s failed: %s", message.image_id, exc.failure.code)
+            if attempt and exc.failure.code is FailureCode.UPLOAD_EXPIRED:
+                self._take_back_attempt(message)  # the image comes again, and no node was lost over it
             return result_of_failure(message, exc.failure, self._node, attempt)
 
     def _made(self, message: GenerateImage, attempt: int) -> GeneratedImage:
@@ -282,6 +284,8 @@ class Generation:
             return None
 
     def _keep(self, result: Result) -> None:
+        if isinstance(result, ImageFailure) and result.code is FailureCode.UPLOAD_EXPIRED:
+            return  # its upload is signed anew, and it comes again in the same run
         keep, text = self._parts.signals.keep_result, result.model_dump_json()
         self._parts.fail_open(lambda: keep(result.image_id, result.run, text), None)
 

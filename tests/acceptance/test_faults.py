@@ -120,3 +120,26 @@ def test_nothing_is_left_running(system: Stack) -> None:
     for part in reversed(system.parts):
         assert part.stop() == 0, part.name
     assert [line for part in system.parts for line in part.left_running()] == []
+
+
+def test_an_upload_that_is_refused_is_signed_anew_a_few_times(system: Stack) -> None:
+    # Given a worker whose signatures the API doesn't accept (as they are when they have expired)
+    system.start("api", FANFARE_SECRET_KEY="a" * 32)
+    worker = system.start("worker", FANFARE_SECRET_KEY="b" * 32)
+    system.start("node")
+    system.wait_until_ready()
+    # When its images can't be stored, then they are made anew with new URLs, but not for ever
+    task_id = system.submit(count=2)
+    job = system.ended(task_id)
+    assert (job["status"], job["error"]["code"], job["error"]["retryable"]) == (
+        "failed",
+        "upload_expired",
+        True,
+    )
+    types = [name for _, name in system.events(task_id)]
+    assert types.count("image.started") == 6, types
+    # And with the right key, retry makes them
+    worker.stop()
+    system.start("worker", FANFARE_SECRET_KEY="a" * 32)
+    assert httpx.post(f"{system.url}/v1/jobs/{task_id}/retry").status_code == 202
+    assert system.ended(task_id)["status"] == "completed"
