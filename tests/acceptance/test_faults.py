@@ -143,3 +143,33 @@ def test_an_upload_that_is_refused_is_signed_anew_a_few_times(system: Stack) -> 
     system.start("worker", FANFARE_SECRET_KEY="a" * 32)
     assert httpx.post(f"{system.url}/v1/jobs/{task_id}/retry").status_code == 202
     assert system.ended(task_id)["status"] == "completed"
+
+
+def test_delete_amid(system: Stack) -> None:
+    # Given a job amid its images
+    system.start_all(FANFARE_SKETCH_DELAY_S="2")
+    task_id = system.submit(count=3)
+    system.until(lambda: any(i["status"] == "completed" or i["url"] for i in system.job(task_id)["images"]))
+    # When it is deleted, then it is gone at once, its nodes stop, and nothing of it stays
+    assert httpx.delete(f"{system.url}/v1/jobs/{task_id}").status_code == 204
+    assert httpx.get(f"{system.url}/v1/jobs/{task_id}").status_code == 404
+    system.until(
+        lambda: all(w["running"] == 0 for w in httpx.get(f"{system.url}/v1/workers").json()["results"]), 15
+    )
+    assert [path for path in (system.folder / "files").rglob("*") if path.is_file()] == []
+    # And the next job is served as ever
+    assert system.ended(system.submit(count=1))["status"] == "completed"
+
+
+def test_nobody_who_could_make_it(system: Stack) -> None:
+    # Given a system without a node
+    system.start("api", FANFARE_JOB_DEADLINE_S="10")
+    system.start("worker")
+    system.wait_until_ready()
+    # When the deadline passes, then the job says why, and that it may be tried again
+    job = system.ended(system.submit(count=2))
+    assert (job["status"], job["error"]["code"], job["error"]["retryable"]) == (
+        "failed",
+        "no_worker_for_model",
+        True,
+    )

@@ -15,7 +15,7 @@ from standardwebhooks.webhooks import Webhook
 
 from contract.queues import celery_settings
 from tests.acceptance.stack import Stack
-from tests.backend.notify.receiver import Receiver, receiver
+from tests.backend.notify.receiver import Receiver, receiver, status
 
 
 def test_a_message_becomes_images(running: Stack) -> None:
@@ -139,6 +139,22 @@ def test_a_webhook_is_delivered_and_verifies(running: Stack) -> None:
     assert end["status"] == "completed"
     assert end["metadata"] == {"order": "17"}
     assert len({one.headers["webhook-id"] for one in got.received}) == 3
+
+
+def test_a_webhook_that_is_not_taken_is_sent_again(running: Stack) -> None:
+    # Given a receiver that is not well at first
+    with receiver() as got:
+        got.answer = status(500)
+        task_id = running.submit(count=1, webhook={"url": f"http://127.0.0.1:{got.port}/hook"})
+        running.ended(task_id)
+        running.until(lambda: len(got.received) >= 1)
+        # When it is well again
+        got.answer = status(204)
+        running.until(lambda: len(got.received) >= 2, 20)
+        time.sleep(2)
+    # Then it was told once more, of the same event, and then left alone
+    assert len(got.received) == 2
+    assert got.received[0].headers["webhook-id"] == got.received[1].headers["webhook-id"]
 
 
 def test_deleting_a_job_deletes_its_files(running: Stack) -> None:
