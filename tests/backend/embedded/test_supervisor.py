@@ -207,7 +207,8 @@ from backend.embedded.part import Part
 from backend.embedded.supervisor import Supervisor
 
 def say(name, line):
-    print(name, line, flush=True)
+    sys.stdout.write(f"{name} {line}\\n")  # in one piece: several threads say something
+    sys.stdout.flush()
 
 def part(name, code):
     return Part(name, (sys.executable, "-c", code), dict(os.environ), lambda: True)
