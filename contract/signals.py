@@ -4,6 +4,7 @@ All of it may be lost without harm: the database is the truth. Every key has a t
 of known models. Key names are part of the contract: Redis ACLs for nodes are written against them.
 """
 
+import base64
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import cast
@@ -18,6 +19,7 @@ NODES = "fanfare:nodes"  # hash: node -> NodeAnnouncement
 MODELS = "fanfare:models"  # hash: alias -> ModelCard, of every node ever seen
 NODE_GONE_AFTER_S = 15
 FLAG_TTL_S = 2 * 86400
+PREVIEW_TTL_S = 600
 
 
 def _cancel_key(job_id: UUID) -> str:
@@ -26,6 +28,10 @@ def _cancel_key(job_id: UUID) -> str:
 
 def _progress_key(job_id: UUID) -> str:
     return f"fanfare:progress:{job_id}"
+
+
+def _previews_key(job_id: UUID) -> str:
+    return f"fanfare:previews:{job_id}"
 
 
 def _attempts_key(image_id: UUID, run: int) -> str:
@@ -130,9 +136,21 @@ class Signals:
             for job_id, answer in zip(ids, answers, strict=True)
         }
 
+    def report_preview(self, job_id: UUID, index: int, jpeg: bytes) -> None:
+        """A small picture of this image of the job, as it is now; it replaces the one before."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hset(_previews_key(job_id), str(index), base64.b64encode(jpeg).decode())
+        pipe.expire(_previews_key(job_id), PREVIEW_TTL_S)
+        pipe.execute()
+
+    def previews(self, job_id: UUID) -> dict[int, str]:
+        """The newest previews of the job's images, by index: JPEG, in base64."""
+        answer = cast("dict[str, str]", self._redis.hgetall(_previews_key(job_id)))
+        return {int(index): jpeg for index, jpeg in answer.items()}
+
     def forget(self, job_id: UUID) -> None:
-        """The job has ended: its progress is of no more interest."""
-        self._redis.delete(_progress_key(job_id))
+        """The job has ended: its progress and its previews are of no more interest."""
+        self._redis.delete(_progress_key(job_id), _previews_key(job_id))
 
     # -- images ---------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from PIL import Image
 
-from contract.messages import Device, FailureCode, JsonScalar, ModelCard
+from contract.messages import Device, FailureCode, JsonScalar, LoraUse, ModelCard, Task
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,25 @@ class ImageRequest:
     title: str | None = None
     steps: int | None = None
     guidance: float | None = None
+    scheduler: str | None = None
+    loras: tuple[LoraUse, ...] = ()
+    task: Task = "text-to-image"
+    reference: Image.Image | None = None  # RGB, of any size
+    mask: Image.Image | None = None  # L, of any size: white is made anew
+    strength: float | None = None  # 0 < strength <= 1
+    reproducible: bool = False  # bit for bit, whatever else is in the batch
+    revision: str | None = None  # None: whichever there is
+    preview: bool = False  # whether `Watch.preview` is of use
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds that one image, or the batch that it was made in, took in the engine."""
+
+    load_s: float = 0.0
+    encode_s: float = 0.0
+    denoise_s: float = 0.0
+    decode_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +54,7 @@ class Picture:
 
     image: Image.Image  # mode RGB or RGBA, exactly the size that was asked for
     made_with: Mapping[str, JsonScalar] = field(default_factory=dict)
+    spent: Spent | None = None  # None: the engine doesn't tell
 
 
 @dataclass(frozen=True)
@@ -50,15 +70,29 @@ Outcome = Picture | Failure
 
 
 class Watch(Protocol):
-    """What an engine reports to, and asks, while it works. Both calls are cheap: call them each step."""
+    """What an engine reports to, and asks, while it works. All calls are cheap: make them each step."""
 
     def progress(self, request_id: str, fraction: float) -> None:
         """This image is `fraction` (0 to 1) done."""
         ...
 
+    def preview(self, request_id: str, jpeg: bytes) -> None:
+        """This image looks like this now; for requests with `preview`."""
+        ...
+
     def canceled(self, request_id: str) -> bool:
         """Nobody wants this image any more: drop it and return Failure(CANCELED) for it."""
         ...
+
+
+@dataclass(frozen=True)
+class EngineState:
+    """What operators and the batcher want to know of an engine now."""
+
+    loaded: tuple[str, ...]  # aliases of the models that can be served without a cold load
+    loading: tuple[str, ...] = ()  # those that are being made ready or loaded
+    doing: str | None = None  # in a few words; None: nothing
+    memory_used_bytes: int | None = None  # of the device; None: unknown
 
 
 class Engine(Protocol):
@@ -71,8 +105,16 @@ class Engine(Protocol):
         """What can be asked of this engine."""
         ...
 
-    def loaded(self) -> Sequence[str]:
-        """Aliases of the models that can be served without a cold load. Called from any thread."""
+    def state(self) -> EngineState:
+        """What it holds and what it is at. Cheap; called from any thread."""
+        ...
+
+    def prepare(self, model: str) -> bool:
+        """Makes ready, in the background, what a cold load needs (download, read). Called from any thread.
+
+        True: the model is loaded, or now is a good time to load it. False: it is still being made ready,
+        and others should go first. One that can't be made ready gives True: `generate` says why.
+        """
         ...
 
     def batch_key(self, request: ImageRequest) -> Hashable:
