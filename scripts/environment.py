@@ -288,13 +288,48 @@ def install_requirements(folder: Path, wanted: Wanted) -> None:
     env = installer_environment()
     try:
         _run([*pip, "-qq", "-c", str(CONSTRAINTS), "uv"], env)
-        _run(
-            [str(program(folder, "uv")), "pip", "install", "--python", python, *what],
-            env | uv_settings(python, env),
-        )
+        uv = [str(program(folder, "uv")), "pip", "install", "--python", python, *what]
+        _run_uv(uv, env | uv_settings(python, env), with_torch="gpu" in wanted.extras)
     except subprocess.CalledProcessError:
         say("uv did not manage; trying pip ...")
         _run([*pip, *what], env)
+
+
+def _run_uv(command: list[str], env: dict[str, str], *, with_torch: bool) -> None:
+    """Without a GPU torch's own index is asked for the small build; who can't reach it gets the large one."""
+    if with_torch and wants_torch_for_cpu(env):
+        try:
+            _run([*command, "--torch-backend=cpu"], env)
+        except subprocess.CalledProcessError:
+            say("The build of torch for CPUs can't be had; taking the ordinary one (some gigabytes) ...")
+        else:
+            return
+    _run(command, env)
+
+
+def wants_torch_for_cpu(env: dict[str, str]) -> bool:
+    """On Linux the ordinary torch brings all of CUDA. Whoever has chosen a torch himself gets that one."""
+    chosen = env.get("UV_TORCH_BACKEND") or _has_torch_of_its_own(env.get("UV_FIND_LINKS", ""))
+    return sys.platform == "linux" and not chosen and not _has_nvidia_gpu()
+
+
+def _has_nvidia_gpu() -> bool:
+    return Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi") is not None
+
+
+def _has_torch_of_its_own(find_links: str) -> bool:
+    """Whether a folder of wheels holds a torch for this Python. What is no folder might."""
+    python = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    for place in filter(None, find_links.split(",")):
+        folder = Path(place.removeprefix("file://"))
+        if not folder.is_dir():
+            return True
+        wheels = [wheel.name for wheel in folder.glob("torch-*.whl")]
+        if any(f"-{python}-" in wheel for wheel in wheels):
+            return True
+        if wheels:
+            say(f"The torch in {folder} is not for Python {platform.python_version()}; looking elsewhere.")
+    return False
 
 
 def _run(command: list[str], env: dict[str, str]) -> None:
@@ -423,7 +458,7 @@ def main(arguments: list[str]) -> int:
         return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        folder = set_up(["dev"] if arguments else [])
+        folder = set_up(["dev", "gpu"] if arguments else [])
     except KeyboardInterrupt:
         say("Cut off; the next run makes it good.")
         return 128 + signal.SIGINT

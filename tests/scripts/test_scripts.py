@@ -44,8 +44,8 @@ def test_pins_are_bare() -> None:
     pins = [line for line in lines if line and not line.startswith("#")]
     assert pins == sorted(pins, key=lambda pin: pin.partition("==")[0])
     for pin in pins:
-        assert re.fullmatch(r"[a-z0-9][a-z0-9-]*==[0-9][0-9a-z.+]*", pin), pin
-        assert not pin.startswith(("torch==", "nvidia-"))
+        assert re.fullmatch(r"[a-z0-9][a-z0-9-]*==[0-9][0-9a-z.]*", pin), pin  # of no special build
+        assert not pin.startswith(("nvidia-", "triton==")), "torch says itself which it needs"
 
 
 def test_whatever_is_required_is_pinned() -> None:

@@ -23,6 +23,7 @@ version = "1.2.3"
 dependencies = []
 [project.optional-dependencies]
 dev = []
+gpu = []
 [project.scripts]
 tiny = "tiny:main"
 """
@@ -100,7 +101,7 @@ def test_more_extras_are_added_in_place_and_stay(checkout: Checkout) -> None:
     trace = checkout.venv / "trace"
     trace.touch()
     checkout.setup("--dev")
-    assert json.loads((checkout.venv / ".setup.json").read_text())["extras"] == ["dev"]
+    assert json.loads((checkout.venv / ".setup.json").read_text())["extras"] == ["dev", "gpu"]
     assert checkout.setup().stderr == ""  # what has more is good for less
     assert trace.exists()
 
@@ -170,3 +171,59 @@ def test_without_a_home_it_goes_to_the_temporary_folder(
     monkeypatch.setenv("HOME", home)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     assert chosen(environment).parent == tmp_path / "tmp" / f"fanfare-{os.geteuid()}"
+
+
+# -- which torch --------------------------------------------------------------------------------------
+
+HERE = f"cp{sys.version_info.major}{sys.version_info.minor}"
+
+
+@pytest.fixture
+def no_gpu(environment: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "_has_nvidia_gpu", lambda: False)
+    monkeypatch.setattr("sys.platform", "linux")
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_the_small_torch_is_asked_for_where_there_is_no_gpu(
+    environment: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert environment.wants_torch_for_cpu({})
+    assert not environment.wants_torch_for_cpu({"UV_TORCH_BACKEND": "cu130"})
+    monkeypatch.setattr(environment, "_has_nvidia_gpu", lambda: True)
+    assert not environment.wants_torch_for_cpu({})
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_a_torch_among_the_machines_own_wheels_is_taken(environment: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / f"torch-2.13.0+cpu-{HERE}-{HERE}-manylinux_2_28_x86_64.whl").touch()
+    (tmp_path / "empty").mkdir()
+    assert not environment.wants_torch_for_cpu({"UV_FIND_LINKS": f"{tmp_path / 'empty'},{tmp_path}"})
+    assert environment.wants_torch_for_cpu({"UV_FIND_LINKS": str(tmp_path / "empty")})
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_a_torch_for_another_python_is_named_and_passed_over(
+    environment: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "torch-2.13.0+cpu-cp27-cp27m-manylinux_2_28_x86_64.whl").touch()
+    assert environment.wants_torch_for_cpu({"UV_FIND_LINKS": str(tmp_path)})
+    assert f"not for Python {sys.version.split()[0]}" in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_without_torchs_own_index_the_ordinary_torch_is_taken(
+    environment: ModuleType, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # Given a uv that can't reach that index
+    uv = tmp_path / "uv"
+    uv.write_text(f"""#!/bin/sh
+echo "$@" >> "{tmp_path}/asked"
+case "$*" in *--torch-backend=cpu*) exit 2;; esac
+""")
+    uv.chmod(0o755)
+
+    environment._run_uv([str(uv), "install"], dict(os.environ) | {"UV_FIND_LINKS": ""}, with_torch=True)
+
+    assert (tmp_path / "asked").read_text().splitlines() == ["install --torch-backend=cpu", "install"]
+    assert "taking the ordinary one" in capfd.readouterr().err
