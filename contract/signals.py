@@ -38,6 +38,10 @@ def _attempts_key(image_id: UUID, run: int) -> str:
     return f"fanfare:attempts:{image_id}:{run}"
 
 
+def _alone_key(image_id: UUID, run: int) -> str:
+    return f"fanfare:alone:{image_id}:{run}"
+
+
 def _result_key(image_id: UUID, run: int) -> str:
     return f"fanfare:result:{image_id}:{run}"
 
@@ -169,6 +173,21 @@ class Signals:
         pipe.decr(key)
         pipe.expire(key, FLAG_TTL_S)
         pipe.execute()
+
+    def count_alone(self, image_id: UUID, run: int, by: int = 1) -> None:
+        """This run of the image is begun again, in a batch of its own: if the node dies now, it is to blame.
+
+        `by` -1 takes it back.
+        """
+        key = _alone_key(image_id, run)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.incrby(key, by)
+        pipe.expire(key, FLAG_TTL_S)
+        pipe.execute()
+
+    def times_alone(self, image_id: UUID, run: int) -> int:
+        """How often `count_alone` was called for it."""
+        return int(cast("str | None", self._redis.get(_alone_key(image_id, run))) or 0)
 
     def keep_result(self, image_id: UUID, run: int, result_json: str) -> None:
         """Keeps the first result of this run of the image, for the case that its message comes twice."""

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -11,6 +11,7 @@ from uuid import UUID
 from gpu_worker.engines.base import Engine, ImageRequest, Outcome
 
 PATIENCE_S = 5.0  # so long a model that is not loaded waits for one that is
+LOOK_AGAIN_S = 0.1  # whether a model has become ready to be loaded
 
 
 class Draining(Exception):
@@ -33,15 +34,17 @@ class Waiting:
     request: ImageRequest
     job_id: UUID
     since: float  # time.monotonic()
+    alone: bool = False
+    on_begin: Callable[[], None] = lambda: None
     future: "Future[Served]" = field(default_factory=Future)
 
 
 class Line:
     """The requests of one batch key: the jobs take turns, within a job the first comes first."""
 
-    def __init__(self, model: str, cap: int) -> None:
+    def __init__(self, model: str, cap: Callable[[], int]) -> None:
         self.model = model
-        self.cap = cap  # requests per batch
+        self.cap = cap  # requests per batch: it is known better once the model has been tried
         self._jobs: dict[UUID, deque[Waiting]] = {}
 
     def __len__(self) -> int:
@@ -81,22 +84,31 @@ class Batcher:
         self._crowd = crowd
         self._patience_s = patience_s
         self._lines: dict[Hashable, Line] = {}
+        self._changed_model_at = float("-inf")
         self._changed = threading.Condition()
         self.closed = threading.Event()
 
-    def submit(self, request: ImageRequest, job_id: UUID, *, alone: bool = False) -> "Future[Served]":
+    def submit(
+        self,
+        request: ImageRequest,
+        job_id: UUID,
+        *,
+        alone: bool = False,
+        on_begin: Callable[[], None] = lambda: None,
+    ) -> "Future[Served]":
         """Puts a request in its line. `alone`: in a batch of its own, for it may harm its neighbours.
 
+        `on_begin` is called by the engine's thread right before it begins: it must be quick, and not raise.
         Raises `Draining` once the batcher is closed; the future ends in it if that happens later.
         A future that is canceled before its batch begins takes its request out of the line.
         """
         key = ("alone", request.id) if alone else ("shared", self._engine.batch_key(request))
-        cap = 1 if alone else max(1, self._engine.max_batch(key[1]))
-        waiting = Waiting(request, job_id, time.monotonic())
+        waiting = Waiting(request, job_id, time.monotonic(), alone, on_begin)
+        self._engine.prepare(request.model)
         with self._changed:
             if self.closed.is_set():
                 raise Draining
-            self._lines.setdefault(key, Line(request.model, cap)).append(waiting)
+            self._lines.setdefault(key, Line(request.model, lambda: self._cap(key))).append(waiting)
             self._changed.notify()
         return waiting.future
 
@@ -105,10 +117,10 @@ class Batcher:
         with self._changed:
             while not self.closed.is_set():
                 key = self._choose()
-                pause = self._worth_waiting(key) if key is not None else None
-                if key is None or pause:
+                pause = self._worth_waiting(key)
+                if pause != 0:
                     self._changed.wait(pause)
-                elif batch := self._take(key):
+                elif key is not None and (batch := self._take(key)):
                     return batch
         return None
 
@@ -127,30 +139,47 @@ class Batcher:
         with self._changed:
             return sum(map(len, self._lines.values()))
 
-    def _choose(self) -> Hashable | None:
-        """The line whose turn it is: the oldest, unless its model isn't loaded and another's is."""
-        if len(self._lines) < 2:
-            return next(iter(self._lines), None)
-        by_age = sorted(self._lines, key=lambda key: self._lines[key].since())
-        oldest = by_age[0]
-        if time.monotonic() - self._lines[oldest].since() > self._patience_s:
-            return oldest
-        loaded = set(self._engine.loaded())
-        return next((key for key in by_age if self._lines[key].model in loaded), oldest)
+    def _cap(self, key: tuple[str, Hashable]) -> int:
+        return 1 if key[0] == "alone" else max(1, self._engine.max_batch(key[1]))
 
-    def _worth_waiting(self, key: Hashable) -> float | None:
-        """Seconds for which this batch should be held open; None: not at all."""
+    def _choose(self) -> Hashable | None:
+        """The line whose turn it is: the oldest, unless its model isn't loaded and another's is.
+
+        A model that is still being made ready holds up nobody. One that takes another's place on the device
+        stays for as long as the others have patience: else two models in demand would change places with
+        every batch.
+        """
+        by_age = sorted(self._lines, key=lambda key: self._lines[key].since())
+        ready = [key for key in by_age if self._engine.prepare(self._lines[key].model)]
+        if not ready:
+            return None
+        loaded = set(self._engine.state().loaded)
+        warm = next((key for key in ready if self._lines[key].model in loaded), None)
+        oldest = ready[0]
+        if warm is None or self._lines[oldest].model in loaded or self._has_waited_enough(oldest):
+            return oldest
+        return warm
+
+    def _has_waited_enough(self, key: Hashable) -> bool:
+        since = max(self._lines[key].since(), self._changed_model_at)
+        return time.monotonic() - since > self._patience_s
+
+    def _worth_waiting(self, key: Hashable | None) -> float | None:
+        """Seconds until the next look; 0: the batch is due. None: there is nothing to look at."""
+        if key is None:
+            return LOOK_AGAIN_S if self._lines else None
         line = self._lines[key]
         everybody_is_here = sum(map(len, self._lines.values())) >= self._crowd
-        if len(line) >= line.cap or everybody_is_here:
-            return None
-        left = line.since() + self._window_s - time.monotonic()
-        return left if left > 0 else None
+        if len(line) >= line.cap() or everybody_is_here:
+            return 0
+        return max(line.since() + self._window_s - time.monotonic(), 0)
 
     def _take(self, key: Hashable) -> list[Waiting]:
         """The next batch of a line, less those that nobody waits for any more."""
         line = self._lines[key]
-        taken = line.take(line.cap)
+        if line.model not in self._engine.state().loaded:
+            self._changed_model_at = time.monotonic()
+        taken = line.take(line.cap())
         if not len(line):
             del self._lines[key]
         return [waiting for waiting in taken if waiting.future.set_running_or_notify_cancel()]

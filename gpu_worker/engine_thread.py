@@ -56,6 +56,8 @@ class EngineThread(threading.Thread):
         if batch is None:
             return False
         self._in_work = batch
+        for waiting in batch:
+            waiting.on_begin()
         begun = time.monotonic()
         outcomes = self._outcomes([waiting.request for waiting in batch])
         took = time.monotonic() - begun

@@ -17,7 +17,8 @@ class Stored:
     content_type: str
     size: int  # bytes
     sha256: str
-    took_s: float
+    took_s: float  # file and upload
+    upload_s: float
 
 
 class Finisher:
@@ -31,10 +32,13 @@ class Finisher:
         """Encodes and uploads. Raises `UploadFailed`."""
         begun = time.monotonic()
         content = encode(picture, message, self._software)
+        encoded = time.monotonic()
         self._uploader.put(message.upload, content, seconds_left=seconds_left)
+        stored = time.monotonic()
         return Stored(
             content_type=CONTENT_TYPES[message.output_format],
             size=len(content),
             sha256=hashlib.sha256(content).hexdigest(),
-            took_s=time.monotonic() - begun,
+            took_s=stored - begun,
+            upload_s=stored - encoded,
         )

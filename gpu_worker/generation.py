@@ -49,6 +49,9 @@ TOO_LATE = Failure(
 POISON = Failure(
     FailureCode.WORKER_LOST, "The nodes that worked on this image were lost each time.", retryable=True
 )
+OTHER_REVISION = Failure(
+    FailureCode.MODEL_NOT_AVAILABLE, "The node has another revision of this model.", retryable=True
+)
 NOT_HERE = Failure(FailureCode.MODEL_NOT_AVAILABLE, "The node doesn't have this model.", retryable=True)
 
 _RESULT: TypeAdapter[Result] = TypeAdapter(ImageResult)
@@ -134,15 +137,17 @@ class Generation:
         try:
             self._refuse_what_is_of_no_use(message)
             attempt = self._count_attempt(message)
+            self._refuse_poison(message, attempt)
             return self._made(message, attempt)
         except NotMade as exc:
             logger.info("Image %s failed: %s", message.image_id, exc.failure.code)
             if attempt and exc.failure.code is FailureCode.UPLOAD_EXPIRED:
-                self._take_back_attempt(message)  # the image comes again, and no node was lost over it
+                self._take_back_attempt(
+                    message, attempt
+                )  # the image comes again, and no node was lost over it
             return result_of_failure(message, exc.failure, self._node, attempt)
 
     def _made(self, message: GenerateImage, attempt: int) -> GeneratedImage:
-        self._report_start(message, attempt)
         served, picture = self._picture(message, attempt)
         try:
             stored = self._parts.finisher.finish(picture, message, seconds_left=_left(message))
@@ -159,6 +164,8 @@ class Generation:
         card = self._models.get(message.model)
         if card is None:
             raise NotMade(NOT_HERE)
+        if message.revision not in (None, card.revision):
+            raise NotMade(OTHER_REVISION)
         if fault := _fault_in(message, card):
             raise NotMade(Failure(FailureCode.INVALID_REQUEST, fault, retryable=False))
         if _left(message) <= 0:
@@ -174,12 +181,25 @@ class Generation:
         return message.job_id in self._parts.fail_open(lambda: ask([message.job_id]), nobody)
 
     def _count_attempt(self, message: GenerateImage) -> int:
-        """Which attempt this is, over all nodes and restarts. A prompt that kills its node ends here."""
+        """Which delivery this is, over all nodes and restarts."""
         count = self._parts.signals.count_attempt
-        attempt = self._parts.fail_open(lambda: count(message.image_id, message.run), 1)
-        if attempt > self._attempts_allowed:
+        return self._parts.fail_open(lambda: count(message.image_id, message.run), 1)
+
+    def _refuse_poison(self, message: GenerateImage, attempt: int) -> None:
+        """A prompt that kills its node ends here.
+
+        Who comes again was perhaps only in hand when a neighbour killed the node. So it goes alone from then
+        on, and only what is begun alone is counted against it.
+        """
+        if attempt < 2:
+            return
+        ask = self._parts.signals.times_alone
+        if self._parts.fail_open(lambda: ask(message.image_id, message.run), 0) >= self._attempts_allowed - 1:
             raise NotMade(POISON)
-        return attempt
+
+    def _count_alone(self, message: GenerateImage, by: int) -> None:
+        count = self._parts.signals.count_alone
+        self._parts.fail_open(lambda: count(message.image_id, message.run, by), None)
 
     def _report_start(self, message: GenerateImage, attempt: int) -> None:
         started = ImageStarted(
@@ -201,7 +221,7 @@ class Generation:
                 served = self._served(message, attempt, turn)
             except Draining:
                 if turn == 1:
-                    self._take_back_attempt(message)
+                    self._take_back_attempt(message, attempt)
                 raise
             if isinstance(served.outcome, Picture):
                 return served, served.outcome
@@ -214,9 +234,19 @@ class Generation:
     def _served(self, message: GenerateImage, attempt: int, turn: int) -> Served:
         """One turn in the engine. A prompt that was begun before and lost goes alone: it may be poison."""
         request = _request(message, f"{message.image_id}:{message.run}:{attempt}:{turn}")
-        parts = self._parts
-        future = parts.batcher.submit(request, message.job_id, alone=attempt > 1)
+        parts, alone, begun = self._parts, attempt > 1, threading.Event()
+
+        def on_begin() -> None:
+            if alone and turn == 1:
+                self._count_alone(message, 1)
+            begun.set()
+
+        future = parts.batcher.submit(request, message.job_id, alone=alone, on_begin=on_begin)
         parts.watch.track(request.id, message.job_id, message.index, future)
+        future.add_done_callback(lambda _: begun.set())
+        begun.wait(timeout=max(_left(message), 0))
+        if turn == 1 and not future.cancelled():
+            self._report_start(message, attempt)
         try:
             served = future.result(timeout=max(_left(message), 0))
         except TimeoutError as exc:
@@ -235,9 +265,11 @@ class Generation:
             raise Draining
         raise NotMade(failure)
 
-    def _take_back_attempt(self, message: GenerateImage) -> None:
+    def _take_back_attempt(self, message: GenerateImage, attempt: int) -> None:
         take_back = self._parts.signals.take_back_attempt
         self._parts.fail_open(lambda: take_back(message.image_id, message.run), None)
+        if attempt > 1:
+            self._count_alone(message, -1)  # at worst one that was not begun: it gets a try more
 
     def _pause(self, turn: int, message: GenerateImage) -> None:
         longest = FIRST_PAUSE_S * 2 ** (turn - 1)
@@ -250,6 +282,7 @@ class Generation:
         self, message: GenerateImage, attempt: int, served: Served, picture: Picture, stored: Stored
     ) -> GeneratedImage:
         begun = datetime.now(UTC) - timedelta(seconds=time.monotonic() - served.begun_at)
+        spent = picture.spent
         return GeneratedImage(
             job_id=message.job_id,
             image_id=message.image_id,
@@ -266,9 +299,14 @@ class Generation:
             node=self._node,
             attempts=attempt,
             timings=Timings(
-                queued_ms=max(0, round(seconds_left(begun, message.queued_at) * 1000)),
-                generate_ms=round(served.took_s * 1000),
-                store_ms=round(stored.took_s * 1000),
+                queued_ms=max(0, _ms(seconds_left(begun, message.queued_at))),
+                generate_ms=_ms(served.took_s),
+                load_ms=_ms(spent.load_s) if spent else None,
+                encode_ms=_ms(spent.encode_s) if spent else None,
+                denoise_ms=_ms(spent.denoise_s) if spent else None,
+                decode_ms=_ms(spent.decode_s) if spent else None,
+                store_ms=_ms(stored.took_s),
+                upload_ms=_ms(stored.upload_s),
             ),
             made_with=dict(picture.made_with),
         )
@@ -337,6 +375,10 @@ def _int_or(default: int, value: object) -> int:
     return value if isinstance(value, int) and 0 <= value < 2**31 else default
 
 
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
 def _left(message: GenerateImage) -> float:
     return seconds_left(message.deadline, datetime.now(UTC))
 
@@ -353,6 +395,13 @@ def _request(message: GenerateImage, request_id: str) -> ImageRequest:
         title=message.title,
         steps=message.steps,
         guidance=message.guidance,
+        scheduler=message.scheduler,
+        loras=message.loras,
+        task=message.task,
+        strength=message.strength,
+        reproducible=message.reproducible,
+        revision=message.revision,
+        preview=message.preview,
     )
 
 
@@ -365,4 +414,21 @@ def _fault_in(message: GenerateImage, card: ModelCard) -> str | None:
         return f"Each side must be a multiple of {card.size_multiple} pixels."
     if message.steps is not None and not 1 <= message.steps <= card.max_steps:
         return f"The number of steps must be from 1 to {card.max_steps}."
+    if card.max_pixels is not None and message.width * message.height > card.max_pixels:
+        return f"Width x height must be at most {card.max_pixels} pixels."
+    return _fault_in_options(message, card)
+
+
+def _fault_in_options(message: GenerateImage, card: ModelCard) -> str | None:
+    if message.task not in card.tasks:
+        return f"The model can't do {message.task}."
+    if message.scheduler is not None and message.scheduler not in card.schedulers:
+        return f"The model knows no scheduler {message.scheduler!r}."
+    unknown = {lora.name for lora in message.loras} - {lora.name for lora in card.loras}
+    if unknown:
+        return f"The model knows no LoRA {', '.join(sorted(unknown))}."
+    if len(message.loras) > card.max_loras:
+        return f"At most {card.max_loras} LoRAs can be used at once."
+    if message.reproducible and not card.can_reproduce:
+        return "The model can't make images bit for bit again."
     return None

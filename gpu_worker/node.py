@@ -173,15 +173,19 @@ class Node:
             consumer.call_soon(lambda: None)  # wakes the loop
 
     def _describe(self) -> NodeAnnouncement:
+        engine = self._engine.state()
         return NodeAnnouncement(
             node=self.name,
             version=__version__,
             device=self._engine.device,
             models=self._cards,
-            loaded=tuple(self._engine.loaded()),
+            loaded=engine.loaded,
+            loading=engine.loading,
             state=self._state,
             concurrency=self._settings.node_concurrency,
             running=self._tally.running,
+            doing=engine.doing,
+            memory_used_bytes=engine.memory_used_bytes,
             done=self._tally.done,
             failed=self._tally.failed,
             started_at=self._started_at,

@@ -21,11 +21,12 @@ class _InHand:
     future: "Future[Served]"
     fraction: float = 0.0
     reported: float = 0.0
+    preview: bytes | None = None  # the newest that is not reported yet
     dropped: bool = False
 
 
 class NodeWatch(threading.Thread):
-    """An `engines.base.Watch`: both its calls only touch memory; this thread talks to the store."""
+    """An `engines.base.Watch`: its calls only touch memory; this thread talks to the store."""
 
     def __init__(self, signals: Signals, fail_open: FailOpen) -> None:
         super().__init__(name="watch", daemon=True)
@@ -41,6 +42,11 @@ class NodeWatch(threading.Thread):
         image = self._in_hand.get(request_id)
         if image is not None:
             image.fraction = min(max(fraction, 0.0), 1.0)
+
+    def preview(self, request_id: str, jpeg: bytes) -> None:
+        image = self._in_hand.get(request_id)
+        if image is not None:
+            image.preview = jpeg
 
     def canceled(self, request_id: str) -> bool:
         image = self._in_hand.get(request_id)
@@ -99,6 +105,10 @@ class NodeWatch(threading.Thread):
                 image.reported = fraction
                 report = partial(self._signals.report_progress, image.job_id, image.index, fraction)
                 self._fail_open(report, None)
+            jpeg, image.preview = image.preview, None
+            if jpeg is not None:
+                show = partial(self._signals.report_preview, image.job_id, image.index, jpeg)
+                self._fail_open(show, None)
 
     def _learn_of_canceled_jobs(self) -> None:
         with self._changed:

@@ -18,7 +18,7 @@ import openai
 from PIL import Image, ImageOps
 
 from contract.messages import Device, FailureCode, JsonScalar, ModelCard
-from gpu_worker.engines.base import Failure, ImageRequest, Outcome, Picture, Watch
+from gpu_worker.engines.base import EngineState, Failure, ImageRequest, Outcome, Picture, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -115,8 +115,11 @@ class OpenAIEngine:
             for alias in self._models
         ]
 
-    def loaded(self) -> Sequence[str]:
-        return tuple(self._models)
+    def state(self) -> EngineState:
+        return EngineState(loaded=tuple(self._models))
+
+    def prepare(self, model: str) -> bool:  # noqa: ARG002 - all are loaded, elsewhere
+        return True
 
     def batch_key(self, request: ImageRequest) -> Hashable:  # noqa: ARG002 - any may be asked with any
         return "remote"

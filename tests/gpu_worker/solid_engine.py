@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from PIL import Image
 
 from contract.messages import Device, FailureCode, ModelCard
-from gpu_worker.engines.base import Failure, ImageRequest, Outcome, Picture, Watch
+from gpu_worker.engines.base import EngineState, Failure, ImageRequest, Outcome, Picture, Watch
 
 CANCELED = Failure(FailureCode.CANCELED, "The job was canceled.", retryable=False)
 
@@ -27,13 +27,17 @@ class SolidEngine:
         self.threads: set[str] = set()
         self.misbehave: list[Callable[[Sequence[ImageRequest]], list[Outcome] | None]] = []  # one per call
         self.warm: tuple[str, ...] = ("solid",)
+        self.not_ready: set[str] = set()
         self.closed = False
 
     def models(self) -> Sequence[ModelCard]:
         return [ModelCard(name=name, engine=self.name, min_size=16) for name in ("solid", "other")]
 
-    def loaded(self) -> Sequence[str]:
-        return self.warm
+    def state(self) -> EngineState:
+        return EngineState(loaded=self.warm)
+
+    def prepare(self, model: str) -> bool:
+        return model not in self.not_ready
 
     def batch_key(self, request: ImageRequest) -> Hashable:
         return request.model, request.width, request.height

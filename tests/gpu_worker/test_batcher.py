@@ -72,6 +72,37 @@ def test_a_loaded_model_is_preferred_until_patience_ends() -> None:
     assert prompts(impatient.next_batch()) == ["cold"]
 
 
+def test_a_model_that_is_being_made_ready_holds_up_nobody() -> None:
+    engine = SolidEngine()
+    engine.not_ready = {"other"}
+    waiting = Batcher(engine, window_s=0, crowd=9, patience_s=0)
+    waiting.submit(request("cold", model="other"), JOB_A)
+    waiting.submit(request("warm"), JOB_A)
+
+    assert prompts(waiting.next_batch()) == ["warm"]
+    ready = threading.Timer(0.2, engine.not_ready.clear)
+    ready.start()
+    assert prompts(waiting.next_batch()) == ["cold"]
+    ready.join()
+
+
+def test_models_in_demand_change_places_seldom() -> None:
+    engine = SolidEngine(cap=1)
+    waiting = Batcher(engine, window_s=0, crowd=99, patience_s=0.3)
+    served: list[str] = []
+    for number in range(60):
+        waiting.submit(request(str(number), model=("solid", "other")[number % 2]), JOB_A)
+    while len(waiting):
+        batch = waiting.next_batch()
+        assert batch is not None
+        engine.warm = (batch[0].request.model,)
+        served += engine.warm
+        time.sleep(0.02)
+
+    changes = sum(one != next_one for one, next_one in zip(served, served[1:], strict=False))
+    assert 2 <= changes <= 6  # 1.2 s of work, 0.3 s of patience
+
+
 def seconds(call: Callable[[], object]) -> float:
     begun = time.monotonic()
     call()

@@ -19,6 +19,8 @@ from tests.gpu_worker.solid_engine import SolidEngine
 class NoWatch:
     def progress(self, request_id: str, fraction: float) -> None: ...
 
+    def preview(self, request_id: str, jpeg: bytes) -> None: ...
+
     def canceled(self, request_id: str) -> bool:
         return False
 

@@ -214,13 +214,39 @@ def test_the_log_of_a_bad_message_keeps_its_signed_url(rig: Rig, caplog: pytest.
 
 def test_a_prompt_that_killed_its_nodes_ends_as_poison(rig: Rig) -> None:
     asked = rig.message()
-    for _ in range(2):  # deliveries that nobody survived
-        rig.signals.count_attempt(asked.image_id, asked.run)
+    rig.signals.count_attempt(
+        asked.image_id, asked.run
+    )  # deliveries that nobody survived: first among others,
+    rig.signals.count_attempt(asked.image_id, asked.run)  # then alone
+    rig.signals.count_alone(asked.image_id, asked.run)
 
     failure = rig.fails(asked)
 
     assert (failure.code, failure.retryable) == (FailureCode.WORKER_LOST, True)
     assert rig.engine.batches == []
+
+
+def test_a_prompt_that_only_waited_in_nodes_that_died_is_made(rig: Rig) -> None:
+    asked = rig.message()
+    for _ in range(9):
+        rig.signals.count_attempt(asked.image_id, asked.run)
+
+    assert isinstance(rig.make(asked), GeneratedImage)
+    assert rig.signals.times_alone(asked.image_id, asked.run) == 1
+
+
+def test_an_image_is_reported_as_begun_once_the_engine_begins(rig: Rig) -> None:
+    rig.engine.go.clear()
+    first = rig.pool.submit(rig.make, rig.message(width=128))
+    assert rig.engine.begun.wait(5)
+    second = rig.pool.submit(rig.make, rig.message())
+    while len(rig.batcher) < 1:
+        threading.Event().wait(0.01)
+
+    assert len(rig.heard.starts) == 1
+    rig.engine.go.set()
+    assert all(isinstance(future.result(5), GeneratedImage) for future in (first, second))
+    assert len(rig.heard.starts) == 2
 
 
 def test_a_prompt_that_may_have_killed_a_node_goes_alone(rig: Rig) -> None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Hashable, Iterator, Sequence
 
 from contract.messages import Device, FailureCode, JsonScalar, ModelCard
-from gpu_worker.engines.base import Failure, ImageRequest, Outcome, Picture, Watch
+from gpu_worker.engines.base import EngineState, Failure, ImageRequest, Outcome, Picture, Watch
 from gpu_worker.engines.sketch.canvas import Canvas
 from gpu_worker.engines.sketch.dice import Dice
 from gpu_worker.engines.sketch.finish import finish
@@ -47,9 +47,13 @@ class SketchEngine:
         """The one model, from 64 to 2048 pixels a side."""
         return [_CARD]
 
-    def loaded(self) -> Sequence[str]:
+    def state(self) -> EngineState:
         """There is nothing to load."""
-        return [MODEL]
+        return EngineState(loaded=(MODEL,))
+
+    def prepare(self, model: str) -> bool:  # noqa: ARG002 - the port's
+        """Always ready."""
+        return True
 
     def batch_key(self, request: ImageRequest) -> Hashable:
         """Pictures of one size go together."""

@@ -25,6 +25,8 @@ class FakeWatch:
 
     def progress(self, request_id: str, fraction: float) -> None: ...
 
+    def preview(self, request_id: str, jpeg: bytes) -> None: ...
+
     def canceled(self, request_id: str) -> bool:
         return request_id in self.gone
 
@@ -274,6 +276,6 @@ def test_announces_its_models_under_plain_names() -> None:
 
     assert [card.name for card in engine.models()] == ["gpt-image-1", "lab-flux.1-dev"]
     assert (engine.device.kind, engine.device.name) == ("remote", "api.openai.com")
-    assert set(engine.loaded()) == {"gpt-image-1", "lab-flux.1-dev"}
+    assert set(engine.state().loaded) == {"gpt-image-1", "lab-flux.1-dev"}
     with pytest.raises(ValueError, match="name of a model"):
         alias_of("///")

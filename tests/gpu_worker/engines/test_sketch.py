@@ -57,7 +57,7 @@ def test_keeps_the_port() -> None:
     assert card.name == "sketch"
     assert card.can_set_title
     assert (card.min_size, card.max_size, card.size_multiple) == (64, 2048, 8)
-    assert engine.loaded() == ["sketch"]
+    assert engine.state().loaded == ("sketch",)
     assert engine.device.kind == "cpu"
     assert engine.batch_key(request(seed=1)) == engine.batch_key(request("other", seed=2))
     assert engine.batch_key(request()) != engine.batch_key(request(width=168))

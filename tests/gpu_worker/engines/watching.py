@@ -15,6 +15,8 @@ class Recorder:
     def progress(self, request_id: str, fraction: float) -> None:
         self.seen[request_id].append(fraction)
 
+    def preview(self, request_id: str, jpeg: bytes) -> None: ...
+
     def canceled(self, request_id: str) -> bool:
         if request_id != self._unwanted:
             return False
