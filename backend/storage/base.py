@@ -20,7 +20,7 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class SignedDownload:
-    """A URL that a browser may GET until it expires."""
+    """A URL that whoever holds it may GET until it expires."""
 
     url: str
     expires_at: datetime  # aware, UTC
@@ -53,6 +53,10 @@ class Storage(Protocol):
 
     def download_url(self, key: str, *, expires_in: int) -> SignedDownload:
         """A URL for clients, good for `expires_in` seconds. The object need not exist yet."""
+        ...
+
+    def node_download_url(self, key: str, *, expires_in: int) -> SignedDownload:
+        """The same URL for nodes, which may see the store at another address than clients."""
         ...
 
     def upload_url(self, key: str, *, content_type: str, max_bytes: int, expires_in: int) -> SignedUpload:

@@ -96,11 +96,11 @@ class LocalStorage:
 
     def download_url(self, key: str, *, expires_in: int) -> SignedDownload:
         """See the port. The same URL for a while, so that browsers' caches can work."""
-        expires = steady_expiry(time.time(), expires_in)
-        permit = Permit("GET", check_key(key), expires)
-        query = {"expires": expires, "signature": self._signer.sign(permit)}
-        url = f"{self._public_url}{ROUTE}{key}?{urlencode(query)}"
-        return SignedDownload(url, datetime.fromtimestamp(expires, UTC))
+        return self._download_url(self._public_url, key, expires_in)
+
+    def node_download_url(self, key: str, *, expires_in: int) -> SignedDownload:
+        """See the port."""
+        return self._download_url(self._node_url, key, expires_in)
 
     def upload_url(self, key: str, *, content_type: str, max_bytes: int, expires_in: int) -> SignedUpload:
         """See the port. Content type and largest size are part of the signature."""
@@ -178,6 +178,13 @@ class LocalStorage:
         return is_new
 
     # -- inside ---------------------------------------------------------------------------------------
+
+    def _download_url(self, base: str, key: str, expires_in: int) -> SignedDownload:
+        expires = steady_expiry(time.time(), expires_in)
+        permit = Permit("GET", check_key(key), expires)
+        query = {"expires": expires, "signature": self._signer.sign(permit)}
+        url = f"{base}{ROUTE}{key}?{urlencode(query)}"
+        return SignedDownload(url, datetime.fromtimestamp(expires, UTC))
 
     def _place(self, key: str) -> Path:
         """The object's path. Raises `InvalidKey`, also where a link in the root leads out of it."""

@@ -106,12 +106,18 @@ class S3Storage:
 
     def download_url(self, key: str, *, expires_in: int) -> SignedDownload:
         """See the port. The same URL for a while, within this process, so that browsers' caches can work."""
-        name = self._name(key)
+        name, at = self._name(key), self._public_endpoint_url
         with translated(self._bucket):
             window = 0 if self._clients.end_soon() else min(expires_in // 2, LONGEST_S - expires_in)
             if window <= 0:
-                return self._presign_get(name, expires_in)
-            return self._steady_get(name, expires_in + window, int(time.time() // window))
+                return self._presign_get(name, expires_in, at)
+            return self._steady_get(name, expires_in + window, at, int(time.time() // window))
+
+    def node_download_url(self, key: str, *, expires_in: int) -> SignedDownload:
+        """See the port."""
+        name = self._name(key)
+        with translated(self._bucket):
+            return self._presign_get(name, expires_in, self._node_endpoint_url)
 
     def upload_url(self, key: str, *, content_type: str, max_bytes: int, expires_in: int) -> SignedUpload:
         """See the port. S3 can't bind the size: look at `stat` after the upload."""
@@ -235,10 +241,10 @@ class S3Storage:
     def _name(self, key: str) -> str:
         return self._prefix + check_key(key)
 
-    def _presign_get(self, name: str, expires_in: int, _window: int = 0) -> SignedDownload:
+    def _presign_get(self, name: str, expires_in: int, at: str | None, _window: int = 0) -> SignedDownload:
         expires_in = min(expires_in, LONGEST_S)
         expires_at = datetime.now(UTC) + timedelta(seconds=expires_in)
-        url = self._clients.at(self._public_endpoint_url).generate_presigned_url(
+        url = self._clients.at(at).generate_presigned_url(
             "get_object", Params={"Bucket": self._bucket, "Key": name}, ExpiresIn=expires_in
         )
         return SignedDownload(url, expires_at)

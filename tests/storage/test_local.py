@@ -252,7 +252,9 @@ def test_an_open_object_stays_as_it_is(local_storage: LocalStorage) -> None:
 def test_urls_for_clients_and_nodes(local_storage: LocalStorage) -> None:
     download = local_storage.download_url("jobs/1/a.png", expires_in=60)
     upload = local_storage.upload_url("jobs/1/a.png", content_type="image/png", max_bytes=9, expires_in=60)
+    for_nodes = local_storage.node_download_url("jobs/1/a.png", expires_in=60)
 
+    assert for_nodes.url.startswith("http://node.test:8000/v1/files/jobs/1/a.png?expires=")
     assert download.url.startswith("http://public.test:8000/v1/files/jobs/1/a.png?expires=")
     assert upload.url.startswith("http://node.test:8000/v1/files/jobs/1/a.png?expires=")
     query = parse_qs(urlsplit(upload.url).query)

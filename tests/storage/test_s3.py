@@ -121,11 +121,20 @@ def test_clients_and_nodes_may_see_other_addresses(s3_server: S3Server) -> None:
     storage.put(KEY, BODY, "image/png")
     download = urlsplit(storage.download_url(KEY, expires_in=60).url)
     upload = urlsplit(storage.upload_url(KEY, content_type="image/png", max_bytes=10, expires_in=60).url)
+    for_nodes = urlsplit(storage.node_download_url(KEY, expires_in=60).url)
 
     assert storage.get(KEY, max_bytes=len(BODY)) == BODY
     assert (download.scheme, download.netloc) == ("https", "cdn.example.com")
-    assert (upload.scheme, upload.netloc) == ("http", "10.0.0.7:9000")
-    assert download.path == upload.path == f"/images/fanfare/{KEY}"
+    assert (upload.scheme, upload.netloc) == (for_nodes.scheme, for_nodes.netloc) == ("http", "10.0.0.7:9000")
+    assert download.path == upload.path == for_nodes.path == f"/images/fanfare/{KEY}"
+
+
+def test_a_node_downloads_what_it_may(s3_storage: S3Storage) -> None:
+    s3_storage.put(KEY, BODY, "image/png")
+    url = s3_storage.node_download_url(KEY, expires_in=60).url
+
+    assert httpx.get(url).content == BODY
+    assert httpx.get(url.replace("X-Amz-Signature=", "X-Amz-Signature=0")).status_code == 403
 
 
 def test_amazon_itself_gets_the_bucket_and_the_region_in_the_name() -> None:
