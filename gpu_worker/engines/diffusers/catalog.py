@@ -14,7 +14,6 @@ MANY_PIXELS = 2048 * 2048
 
 HUB_ID = r"[A-Za-z0-9][\w.-]*/[\w.-]+"
 COMMIT = r"^[0-9a-f]{40}$"
-PLAIN_PATH = r"^(?!/)(?!.*(?:^|/)\.\.(?:/|$)).+\.safetensors$"
 
 Alias = Annotated[str, Field(pattern=ALIAS)]
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
@@ -52,7 +51,7 @@ class Fetched(Table):
 class LoraEntry(Fetched):
     """A LoRA that a model may be asked to work with."""
 
-    file: str | None = Field(default=None, pattern=PLAIN_PATH)  # None: the source is the file itself
+    file: str | None = None  # in the source; None: the source is the file itself
     family: str | None = None  # None: that of its model
     default_weight: float = Field(default=1.0, ge=-4, le=4)
     description: str = ""
@@ -64,6 +63,13 @@ class LoraEntry(Fetched):
         if self.file is None and not (self.local and self.source.endswith(".safetensors")):
             raise ValueError("file: which .safetensors file of the source it is")
         return self
+
+    @field_validator("file")
+    @classmethod
+    def _within_the_source(cls, file: str | None) -> str | None:
+        if file and (not file.endswith(".safetensors") or file.startswith("/") or ".." in file.split("/")):
+            raise ValueError("a .safetensors file, as a path within the source")
+        return file
 
 
 class Safety(Table):
@@ -141,6 +147,13 @@ class ModelEntry(Fetched):
     offload: Literal["never", "auto"] = "auto"  # to the machine's memory, where the device's is too small
     strict_batch: int = Field(default=1, ge=1, le=64)  # `reproducible` images are made this many at once
     safety: Safety = Safety()
+
+    @field_validator("family")
+    @classmethod
+    def _known(cls, family: str) -> str:
+        if family not in FAMILY_FACTS:
+            raise ValueError(f"unknown (there are: {', '.join(FAMILY_FACTS)})")
+        return family
 
     @property
     def facts(self) -> FamilyFacts:
