@@ -11,7 +11,8 @@ FanfareError
 │                               LLMRefused  LLMBadAnswer
 ├── StorageError .............. StorageUnavailable  ObjectNotFound  ObjectTooLarge  InvalidKey
 ├── NotifyError ............... DeliveryFailed  TargetGone  TargetRefused
-└── ImageUnreadable ........... bytes that are not an image we take
+├── ImageUnreadable ........... bytes that are not an image we take
+└── ReferenceUnavailable, ReferenceRefused ... what images shall start from; ReferenceAway: for now
 
 The docstring is the message, unless a better one is given. `code` is stable and listed in docs/errors.md.
 """
@@ -303,3 +304,20 @@ class ImageUnreadable(FanfareError):
     """These bytes are not an image that is taken."""
 
     code = "image_unreadable"
+
+
+class ReferenceUnavailable(FanfareError):
+    """The image to start from can't be fetched."""
+
+    code = "reference_unavailable"
+    retryable = True
+
+
+class ReferenceAway(ReferenceUnavailable):
+    """The image to start from can't be fetched right now."""
+
+
+class ReferenceRefused(FanfareError):
+    """The image to start from can't be used."""
+
+    code = "reference_refused"

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from backend.celery_app import app as celery_app
 from backend.db import Database
+from backend.download import Downloader
 from backend.errors import FanfareError
 from backend.llm.base import LLM
 from backend.llm.template import TemplateLLM
@@ -40,6 +41,7 @@ class Resources:
     storage: Storage
     llm: LLM
     notifier: Notifier
+    downloader: Downloader
     signals: Signals
     nodes: NodeDirectory
     secret: bytes  # signs file URLs, derives webhook secrets
@@ -64,6 +66,12 @@ class Resources:
                 timeout_s=settings.webhook_timeout_s,
                 allow_private=settings.webhook_allow_private,
                 allow_http=settings.webhook_allow_http,
+            ),
+            downloader=Downloader(
+                timeout_s=settings.reference_timeout_s,
+                max_bytes=settings.max_reference_bytes,
+                allow_private=settings.reference_allow_private,
+                allow_http=settings.reference_allow_http,
             ),
             signals=signals,
             nodes=NodeDirectory(signals),

@@ -43,7 +43,7 @@ class Settings(BaseSettings):
     node_url: str = ""  # where nodes reach the API; empty: public_url
     api_anonymous: bool = False  # serve without a key beyond loopback (behind something else that guards it)
     cors_origins: Annotated[list[str], NoDecode] = []
-    max_body_bytes: int = Field(default=256 * 1024, ge=1024)
+    max_body_bytes: int = Field(default=8 * 1024 * 1024, ge=1024)  # reference images may be in it
     secret_key: SecretStr = SecretStr(
         ""
     )  # signs file URLs and derives webhook secrets; empty: kept in `home`
@@ -93,6 +93,12 @@ class Settings(BaseSettings):
     max_count: int = Field(default=100, ge=1, le=100)
     thumbnail_format: Literal["webp", "avif"] = "webp"
     max_image_pixels: int = Field(default=50_000_000, ge=1_000_000)
+
+    # images that others start from, and their masks, by the URLs that requests name
+    reference_allow_private: bool = False  # development: loopback and private addresses may be asked
+    reference_allow_http: bool = False
+    reference_timeout_s: float = Field(default=30, gt=0, le=120)  # for one try, from look-up to last byte
+    max_reference_bytes: int = Field(default=20 * 1024 * 1024, ge=1024)
 
     # deadlines, in seconds
     job_deadline_s: int = Field(default=24 * 3600, ge=10)

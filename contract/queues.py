@@ -6,6 +6,7 @@ backend's tasks exactly as the backend does: that is why the routes are part of 
 
 from typing import Any
 
+FETCH_REFERENCES = "fanfare.fetch_references"
 GENERATE_PROMPTS = "fanfare.generate_prompts"
 MAP_PROMPTS = "fanfare.map_prompts"
 GENERATE_IMAGE = "fanfare.generate_image"
@@ -22,6 +23,7 @@ NOTIFY_QUEUE = "notify"
 CPU_QUEUES = (DEFAULT_QUEUE, LLM_QUEUE, MEDIA_QUEUE, NOTIFY_QUEUE)
 
 TASK_ROUTES: dict[str, dict[str, str]] = {
+    FETCH_REFERENCES: {"queue": MEDIA_QUEUE},
     GENERATE_PROMPTS: {"queue": LLM_QUEUE},
     MAP_PROMPTS: {"queue": DEFAULT_QUEUE},
     SAVE_IMAGES: {"queue": MEDIA_QUEUE},

@@ -97,6 +97,17 @@ def read(
     return Original(image, size, content_type)
 
 
+def content_type_of(data: bytes, *, max_pixels: int, formats: tuple[str, ...] = ORIGINALS) -> str:
+    """What it is, by its header; its pixels are not looked at. Raises `ImageUnreadable`."""
+    try:
+        with Image.open(BytesIO(data), formats=formats) as file:
+            assert isinstance(file, ImageFile.ImageFile)
+            _check_header(file, len(data), max_pixels)
+            return CONTENT_TYPES[file.format or ""]
+    except _BROKEN as exc:
+        raise ImageUnreadable from exc
+
+
 def _check_header(file: ImageFile.ImageFile, length: int, max_pixels: int) -> None:
     """Refuses, before anything is decoded, what would take too much of this machine."""
     width, height = file.size

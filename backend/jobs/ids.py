@@ -1,11 +1,15 @@
 """Ids and keys, derived from job and index, so that each step may run twice and leave the same result."""
 
 from collections.abc import Sequence
+from typing import Literal
 from uuid import UUID, uuid5
 
 import uuid_utils.compat
 
 from contract.messages import OutputFormat
+
+Role = Literal["reference", "mask"]
+ROLES: tuple[Role, ...] = ("reference", "mask")
 
 
 def new_job_id() -> UUID:
@@ -31,6 +35,16 @@ def original_key(job_id: UUID, index: int, output_format: OutputFormat) -> str:
 def thumbnail_key(job_id: UUID, index: int, size: int, extension: str) -> str:
     """Key of the thumbnail whose longest side is `size` pixels."""
     return f"jobs/{job_id}/{index:03d}/thumbnail-{size}.{extension}"
+
+
+def reference_key(job_id: UUID, role: Role) -> str:
+    """Key of what the job's images start from, as nodes get it."""
+    return f"jobs/{job_id}/{role}.png"
+
+
+def given_key(job_id: UUID, role: Role) -> str:
+    """Key of the same as it came in the request, where it did."""
+    return f"jobs/{job_id}/{role}-given.bin"
 
 
 def object_keys(job_id: UUID, indexes: range, output_format: OutputFormat, sizes: Sequence[int]) -> list[str]:

@@ -1,0 +1,160 @@
+"""Fetches what a user's URL leads to: from public addresses only, up to a size, within one deadline."""
+
+import ssl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from http import HTTPStatus
+
+import httpcore
+import httpx
+
+from backend.errors import ReferenceAway, ReferenceRefused, ReferenceUnavailable, TargetRefused
+from backend.notify.addresses import (
+    IPAddress,
+    LookupUnavailable,
+    NameNotFound,
+    Resolver,
+    is_allowed,
+    resolve,
+    system_resolver,
+)
+from backend.notify.connection import CheckedBackend, Deadline
+from backend.notify.target import Target, parse_target
+
+USER_AGENT = "Fanfare-References/1"
+LOOKUP_AT_SUBMIT_S = 2.0
+MAX_REDIRECTS = 3  # each of them is checked as the first URL was
+
+_REDIRECTS = {301, 302, 303, 307, 308}
+_PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
+
+
+class Downloader:
+    """Makes plain GETs; never uses a proxy, never sends a cookie or a key."""
+
+    def __init__(
+        self,
+        *,
+        timeout_s: float,
+        max_bytes: int,
+        allow_private: bool,
+        allow_http: bool,
+        resolver: Resolver = system_resolver,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        """`timeout_s` bounds a whole download, from the look-up of the name to the last byte."""
+        self._timeout_s = timeout_s
+        self._max_bytes = max_bytes
+        self._allow_private = allow_private
+        self._allow_http = allow_http
+        self._resolver = resolver
+        self._ssl_context = ssl_context or httpx.create_ssl_context()
+
+    def check(self, url: str) -> None:
+        """Refuses what could never be fetched, by `TargetRefused`. Takes 2 s at most.
+
+        A name that doesn't exist is refused; where the look-up itself fails, `fetch` decides.
+        """
+        target = parse_target(url, allow_http=self._allow_http)
+        try:
+            self._addresses(target, min(LOOKUP_AT_SUBMIT_S, self._timeout_s))
+        except NameNotFound as exc:
+            raise TargetRefused(f"The host {target.host} does not resolve.") from exc
+        except LookupUnavailable:
+            return
+
+    def fetch(self, url: str) -> bytes:
+        """The bytes. Raises `ReferenceAway` (try again), `ReferenceUnavailable` or `ReferenceRefused`."""
+        deadline = Deadline(self._timeout_s)
+        for _ in range(MAX_REDIRECTS + 1):
+            try:
+                found = self._get(parse_target(url, allow_http=self._allow_http), deadline)
+            except TargetRefused as exc:
+                raise ReferenceRefused(exc.detail) from exc
+            if isinstance(found, bytes):
+                return found
+            url = _joined(url, found.location)
+        raise ReferenceUnavailable("The URL is redirected too often.")
+
+    def _addresses(self, target: Target, timeout_s: float) -> Sequence[IPAddress]:
+        """Where the target may be reached. One forbidden address among several spoils them all."""
+        addresses = resolve(target.host, timeout_s=timeout_s, resolver=self._resolver)
+        if not all(is_allowed(address, allow_private=self._allow_private) for address in addresses):
+            raise TargetRefused(f"{target.host} is not on the public internet.")
+        return addresses
+
+    def _get(self, target: Target, deadline: Deadline) -> "bytes | _Redirect":
+        url = httpcore.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
+        fields = [
+            ("Host", target.authority),
+            ("User-Agent", USER_AGENT),
+            ("Accept", "image/*"),
+            ("Accept-Encoding", "identity"),  # what is counted is what is kept
+            ("Connection", "close"),
+        ]
+        with _translated(target.host):
+            backend = CheckedBackend(self._addresses(target, deadline.left()), deadline)
+            connection = httpcore.HTTPConnection(
+                url.origin, ssl_context=self._ssl_context, network_backend=backend
+            )
+            with connection, connection.stream("GET", url, headers=fields) as response:
+                if response.status in _REDIRECTS:
+                    return _Redirect(_header(response, b"location"))
+                _judge(response.status, target.host)
+                return self._read(response)
+
+    def _read(self, response: httpcore.Response) -> bytes:
+        declared = _header(response, b"content-length")
+        if declared.isdigit() and int(declared) > self._max_bytes:
+            raise self._too_large()
+        data = bytearray()
+        for chunk in response.iter_stream():
+            data += chunk
+            if len(data) > self._max_bytes:
+                raise self._too_large()
+        return bytes(data)
+
+    def _too_large(self) -> ReferenceRefused:
+        return ReferenceRefused(f"It is larger than the {self._max_bytes} bytes that are taken.")
+
+
+class _Redirect:
+    def __init__(self, location: str) -> None:
+        self.location = location
+
+
+@contextmanager
+def _translated(host: str) -> Iterator[None]:
+    """Turns what goes wrong on the network into words for the one who gave the URL."""
+    try:
+        yield
+    except NameNotFound as exc:
+        raise ReferenceUnavailable(f"The host {host} does not resolve.") from exc
+    except LookupUnavailable as exc:
+        raise ReferenceAway(f"The host {host} could not be looked up.") from exc
+    except (httpcore.TimeoutException, TimeoutError) as exc:
+        raise ReferenceAway(f"{host} did not send it in time.") from exc
+    except httpcore.NetworkError as exc:
+        if isinstance(exc.__cause__, ssl.SSLCertVerificationError):
+            raise ReferenceUnavailable(f"The TLS certificate of {host} is not valid for its name.") from exc
+        raise ReferenceAway(f"{host} could not be reached, or broke off.") from exc
+    except httpcore.ProtocolError as exc:
+        raise ReferenceAway(f"The answer of {host} was not valid HTTP.") from exc
+
+
+def _judge(status: int, host: str) -> None:
+    if status == HTTPStatus.OK:
+        return
+    kind = ReferenceAway if status >= 500 or status in _PASSING else ReferenceUnavailable
+    raise kind(f"{host} answered {status}.")
+
+
+def _header(response: httpcore.Response, name: bytes) -> str:
+    return next((value.decode("latin-1") for key, value in response.headers if key.lower() == name), "")
+
+
+def _joined(url: str, location: str) -> str:
+    try:
+        return str(httpx.URL(url).join(location))
+    except httpx.InvalidURL as exc:
+        raise ReferenceUnavailable("The URL is redirected to one that is not valid.") from exc
