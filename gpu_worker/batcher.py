@@ -18,6 +18,10 @@ class Draining(Exception):
     """The node is leaving: this request was not finished here and belongs to another node."""
 
 
+class EngineDied(Draining):
+    """The same, and perhaps because of it."""
+
+
 @dataclass(frozen=True)
 class Served:
     """What the engine made of one request, and the time it took."""

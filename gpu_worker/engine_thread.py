@@ -9,8 +9,8 @@ from concurrent.futures import InvalidStateError
 from contextlib import suppress
 
 from contract.messages import FailureCode
-from gpu_worker.batcher import Batcher, Draining, Served, Waiting
-from gpu_worker.engines.base import Engine, Failure, ImageRequest, Outcome, Picture, Watch
+from gpu_worker.batcher import Batcher, Draining, EngineDied, Served, Waiting
+from gpu_worker.engines.base import Engine, EngineLost, Failure, ImageRequest, Outcome, Picture, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -37,18 +37,24 @@ class EngineThread(threading.Thread):
         try:
             while self._serve_next():
                 pass
+        except EngineLost:
+            logger.critical(
+                "The engine is lost; this process ends, and its launcher starts another", exc_info=True
+            )
+            self._on_death()
+            self.hand_back(EngineDied)
         except BaseException:  # a defect of ours: the process is of no more use, its launcher starts another
             logger.critical("The engine thread died", exc_info=True)
             self._on_death()
-            self.hand_back()
+            self.hand_back(EngineDied)
         else:
             self._close_engine()
 
-    def hand_back(self) -> None:
-        """Lets nobody wait any longer for what is in the engine: those futures end in `Draining`."""
+    def hand_back(self, reason: type[Draining] = Draining) -> None:
+        """Lets nobody wait any longer for what is in the engine: those futures end in `reason`."""
         for waiting in list(self._in_work):
             with suppress(InvalidStateError):  # it was done in this very moment
-                waiting.future.set_exception(Draining())
+                waiting.future.set_exception(reason())
 
     def _serve_next(self) -> bool:
         """Serves one batch; False once there will be no more. Keeps nothing alive when it returns."""
@@ -71,6 +77,8 @@ class EngineThread(threading.Thread):
         """One outcome per request, whatever the engine does."""
         try:
             outcomes = self._engine.generate(batch, self._watch)
+        except EngineLost:
+            raise
         except MemoryError as exc:
             self._bury(exc)
             return [OUT_OF_MEMORY] * len(batch)

@@ -26,7 +26,7 @@ from contract.messages import (
 )
 from contract.signals import Signals
 from gpu_worker.announcer import Tally
-from gpu_worker.batcher import Batcher, Draining, Served
+from gpu_worker.batcher import Batcher, Draining, EngineDied, Served
 from gpu_worker.engines.base import Failure, ImageRequest, Picture
 from gpu_worker.fail_open import FailOpen
 from gpu_worker.finisher import Finisher, Stored
@@ -219,6 +219,8 @@ class Generation:
         for turn in range(1, ENGINE_TURNS + 1):
             try:
                 served = self._served(message, attempt, turn)
+            except EngineDied:
+                raise  # its attempt counts: it may be what the engine died of
             except Draining:
                 if turn == 1:
                     self._take_back_attempt(message, attempt)

@@ -95,6 +95,10 @@ class EngineState:
     memory_used_bytes: int | None = None  # of the device; None: unknown
 
 
+class EngineLost(Exception):
+    """The device is of no more use to this process, which should be ended and started anew."""
+
+
 class Engine(Protocol):
     """Turns prompts into pixels."""
 
@@ -129,7 +133,8 @@ class Engine(Protocol):
         """One outcome for each request, in order. All requests have the same batch key.
 
         An image's failure is data (`Failure`). What is raised instead fails the whole batch as
-        `engine_failed`, and the engine must be fit for the next call all the same.
+        `engine_failed`, and the engine must be fit for the next call all the same; `EngineLost` says that
+        it is not.
         """
         ...
 

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from itertools import pairwise
 from uuid import uuid4
 
 import pytest
@@ -99,7 +100,7 @@ def test_models_in_demand_change_places_seldom() -> None:
         served += engine.warm
         time.sleep(0.02)
 
-    changes = sum(one != next_one for one, next_one in zip(served, served[1:], strict=False))
+    changes = sum(one != other for one, other in pairwise(served))
     assert 2 <= changes <= 6  # 1.2 s of work, 0.3 s of patience
 
 

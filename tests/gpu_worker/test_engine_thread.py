@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from contract.messages import FailureCode
-from gpu_worker.batcher import Batcher, Draining, Waiting
+from gpu_worker.batcher import Batcher, Draining, EngineDied, Waiting
 from gpu_worker.engine_thread import EngineThread
-from gpu_worker.engines.base import Failure, ImageRequest, Outcome, Picture
+from gpu_worker.engines.base import EngineLost, Failure, ImageRequest, Outcome, Picture
 from tests.gpu_worker.messages import JOB_A, request
 from tests.gpu_worker.solid_engine import SolidEngine
 
@@ -127,6 +127,19 @@ def test_a_dead_engine_thread_says_so_and_hands_back_what_it_held() -> None:
 
     assert isinstance(future.exception(timeout=5), Draining)
     assert rig.died.wait(5)
+
+
+def test_a_lost_engine_ends_the_thread_and_its_images_know_that_they_may_be_why(rig: Rig) -> None:
+    def lose(batch: Sequence[ImageRequest]) -> list[Outcome]:
+        raise EngineLost("an illegal memory access")
+
+    rig.engine.misbehave = [lose]
+    future = rig.batcher.submit(request(), JOB_A)
+
+    assert isinstance(future.exception(timeout=5), EngineDied)
+    assert rig.died.wait(5)
+    rig.thread.join(timeout=5)
+    assert not rig.thread.is_alive()
 
 
 def test_the_engine_is_closed_at_the_end(rig: Rig) -> None:

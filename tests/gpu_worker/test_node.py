@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -27,8 +28,9 @@ START = Callable[..., Running]
 class House:
     """All that a node needs around it."""
 
-    def __init__(self, valkey: Valkey, storage: ScriptedServer) -> None:
+    def __init__(self, valkey: Valkey, storage: ScriptedServer, folder: Path) -> None:
         self.valkey = valkey
+        self._folder = folder
         self.storage = storage
         self.app: Celery = create_app(valkey.url)
         self.store = valkey.client()
@@ -41,6 +43,7 @@ class House:
             "FANFARE_BROKER_URL": self.valkey.url,
             "FANFARE_NODE_NAME": name,
             "FANFARE_NODE_ANNOUNCE_S": "0.3",
+            "TMPDIR": str(self._folder),  # signs of life
             **{f"FANFARE_{key.upper()}": str(value) for key, value in settings.items()},
         }
         return self._start(["-m", "gpu_worker", *arguments], environment)
@@ -96,8 +99,8 @@ class House:
 
 
 @pytest.fixture
-def house(own_valkey: Valkey, storage: ScriptedServer) -> Iterator[House]:
-    house = House(own_valkey, storage)
+def house(own_valkey: Valkey, storage: ScriptedServer, tmp_path: Path) -> Iterator[House]:
+    house = House(own_valkey, storage, tmp_path)
     yield house
     house.end()
 
@@ -215,6 +218,7 @@ def test_a_prompt_that_was_lost_too_often_ends_as_a_record_and_spares_its_siblin
     poison, other = images = house.images(2)
     for _ in range(3):
         house.signals.count_attempt(poison.image_id, poison.run)
+        house.signals.count_alone(poison.image_id, poison.run)
     house.node()
     house.backend()
 
