@@ -1,6 +1,7 @@
 """The main job: one message in, N prompts, N images with thumbnails out."""
 
 import unicodedata
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from celery import chain
@@ -10,16 +11,17 @@ from pydantic import AfterValidator, ConfigDict, Field, JsonValue
 from backend.errors import FieldError, InvalidRequest
 from backend.jobs import ids
 from backend.jobs.models import Job
-from backend.pipelines.base import JobRequest, Prepared
+from backend.pipelines.base import JobRequest, Prepared, RequestModel
 from backend.resources import Resources
 from backend.tasks.prompts import generate_prompts, map_prompts
-from contract.messages import ModelCard, OutputFormat
+from contract.messages import ALIAS, ModelCard, OutputFormat
 
 MAX_MESSAGE_CHARACTERS = 16_000
 MAX_TITLE_CHARACTERS = 200
 MAX_COUNT = 100
 MAX_SEED = 2**32 - 1
 MAX_SIDE = 4096  # pixels; a model's own limit is usually lower
+MAX_LORAS = 8  # the same
 DEFAULT_THUMBNAIL_SIZES = [512, 256, 128]
 
 _ALLOWED_CONTROLS = "\n\r\t"
@@ -47,6 +49,29 @@ _EXAMPLE: dict[str, JsonValue] = {
 Text = Annotated[str, AfterValidator(_check_text)]
 Size = Annotated[int, Field(ge=16, le=2048)]
 Side = Annotated[int, Field(ge=64, le=MAX_SIDE, multiple_of=8)]
+
+
+class Lora(RequestModel):
+    """A LoRA that the model shall work with."""
+
+    name: str = Field(
+        max_length=63,
+        pattern=ALIAS,
+        description="One of the model's `loras` in `GET /v1/models`.",
+        examples=["watercolour"],
+    )
+    weight: float | None = Field(
+        default=None, ge=-4, le=4, description="How strongly it works; by default as its card says."
+    )
+
+
+def _check_names(value: list[Lora]) -> list[Lora]:
+    if len({lora.name for lora in value}) < len(value):
+        raise ValueError("names one of them twice")
+    return value
+
+
+Loras = Annotated[list[Lora], AfterValidator(_check_names)]
 
 
 class ThumbnailsRequest(JobRequest):
@@ -83,6 +108,16 @@ class ThumbnailsRequest(JobRequest):
     negative_prompt: Text | None = Field(
         default=None, max_length=2000, description="What shall not be on the images; for models that know it."
     )
+    scheduler: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=63,
+        description="One of the model's `schedulers`; by default the model's own.",
+        examples=["euler"],
+    )
+    loras: Loras = Field(
+        default=[], max_length=MAX_LORAS, description="At most the model's `max_loras`, each once."
+    )
     title: Text | None = Field(
         default=None,
         max_length=MAX_TITLE_CHARACTERS,
@@ -93,6 +128,13 @@ class ThumbnailsRequest(JobRequest):
         ge=0,
         le=MAX_SEED,
         description="The same seed makes the same prompts and images.",
+    )
+    reproducible: bool = Field(
+        default=False,
+        description="The same request gives the same bytes, whatever is made beside it; it takes longer.",
+    )
+    preview: bool = Field(
+        default=False, description="`preview` events show the images while they are made, to open streams."
     )
     output_format: OutputFormat = Field(default="webp", description="Of the originals.")
     thumbnail_sizes: list[Size] = Field(
@@ -122,6 +164,7 @@ class ThumbnailsPipeline:
         filled["model"] = model
         filled["width"] = request.width or (card.default_width if card else 1024)
         filled["height"] = request.height or (card.default_height if card else 1024)
+        filled["loras"] = _with_weights(request.loras, card)
         filled["thumbnail_sizes"] = sorted(set(request.thumbnail_sizes), reverse=True)
         return Prepared(input=filled, total=request.count)
 
@@ -148,6 +191,14 @@ def _find_model(model: str, resources: Resources) -> ModelCard | None:
     return snapshot.models.get(model)
 
 
+def _with_weights(loras: list[Lora], card: ModelCard | None) -> list[dict[str, Any]]:
+    usual = {lora.name: lora.default_weight for lora in card.loras} if card else {}
+    return [
+        {"name": lora.name, "weight": usual.get(lora.name, 1.0) if lora.weight is None else lora.weight}
+        for lora in loras
+    ]
+
+
 def _check_limits(request: ThumbnailsRequest, card: ModelCard, resources: Resources) -> list[FieldError]:
     errors: list[FieldError] = []
     for name in ("width", "height"):
@@ -160,10 +211,52 @@ def _check_limits(request: ThumbnailsRequest, card: ModelCard, resources: Resour
             errors.append(
                 FieldError(f"#/{name}", f"must be a multiple of {card.size_multiple} for {card.name}")
             )
+    errors += _check_pixels(request, card)
     if request.steps is not None and request.steps > card.max_steps:
         errors.append(FieldError("#/steps", f"must be at most {card.max_steps} for {card.name}"))
-    if request.title is not None and not card.can_set_title:
-        errors.append(FieldError("#/title", f"{card.name} can't set a title on its pictures"))
+    if request.scheduler is not None and request.scheduler not in card.schedulers:
+        errors.append(FieldError("#/scheduler", _known("scheduler", card.schedulers, card)))
+    errors += _check_loras(request.loras, card) + _check_abilities(request, card)
     if request.count > resources.settings.max_count:
         errors.append(FieldError("#/count", f"must be at most {resources.settings.max_count}"))
     return errors
+
+
+def _check_pixels(request: ThumbnailsRequest, card: ModelCard) -> list[FieldError]:
+    width, height = request.width or card.default_width, request.height or card.default_height
+    if card.max_pixels is None or width * height <= card.max_pixels:
+        return []
+    larger = "height" if request.width is None or (request.height or 0) > request.width else "width"
+    return [FieldError(f"#/{larger}", f"width x height must be at most {card.max_pixels} for {card.name}")]
+
+
+def _check_loras(loras: list[Lora], card: ModelCard) -> list[FieldError]:
+    known = [lora.name for lora in card.loras]
+    errors = [
+        FieldError(f"#/loras/{place}/name", _known("LoRA", known, card))
+        for place, lora in enumerate(loras)
+        if lora.name not in known
+    ]
+    if not errors and len(loras) > card.max_loras:
+        errors.append(FieldError("#/loras", f"{card.name} takes at most {card.max_loras} at once"))
+    return errors
+
+
+def _known(what: str, names: Sequence[str], card: ModelCard) -> str:
+    if not names:
+        return f"{card.name} knows no {what}s that could be chosen"
+    return f"unknown {what}; known for {card.name} are: {', '.join(sorted(names))}"
+
+
+def _check_abilities(request: ThumbnailsRequest, card: ModelCard) -> list[FieldError]:
+    abilities = {
+        "title": (card.can_set_title, "set a title on its pictures"),
+        "negative_prompt": (card.can_negative_prompt, "take a negative prompt"),
+        "reproducible": (card.can_reproduce, "make an image bit for bit again"),
+        "preview": (card.can_preview, "show an image while it is made"),
+    }
+    return [
+        FieldError(f"#/{name}", f"{card.name} can't {words}")
+        for name, (can, words) in abilities.items()
+        if getattr(request, name) and not can
+    ]

@@ -10,7 +10,7 @@ from backend.jobs import ids
 from backend.jobs.models import ImageGeneration, Job
 from backend.resources import Resources
 from backend.views import now
-from contract.messages import CONTENT_TYPES, GenerateImage
+from contract.messages import CONTENT_TYPES, GenerateImage, LoraUse
 from contract.queues import GENERATE_IMAGE, gpu_queue
 
 
@@ -54,6 +54,11 @@ def _message(parts: Resources, job: Job, image: ImageGeneration) -> GenerateImag
         steps=job.input["steps"],
         guidance=job.input["guidance"],
         seed=image.seed,
+        scheduler=job.input.get("scheduler"),
+        loras=tuple(LoraUse(**lora) for lora in job.input.get("loras", ())),
+        reproducible=job.input.get("reproducible", False),
+        revision=job.input.get("revision"),
+        preview=job.input.get("preview", False),
         output_format=output_format,
         key=key,
         upload=parts.storage.upload_url(

@@ -111,6 +111,7 @@ class OpenAIEngine:
                 description="Made by a remote images API: seed, steps and guidance are not honoured.",
                 max_size=2048,
                 size_multiple=8,
+                can_reproduce=False,
             )
             for alias in self._models
         ]

@@ -15,7 +15,7 @@ from backend.pipelines.thumbnails import ThumbnailsPipeline, ThumbnailsRequest
 from backend.resources import Resources
 from backend.settings import Settings
 from backend.tasks import gpu, media
-from contract.messages import ModelCard, SignedUpload
+from contract.messages import GenerateImage, LoraCard, LoraUse, ModelCard, SignedUpload
 from contract.queues import GENERATE_IMAGE, GENERATE_PROMPTS, MAP_PROMPTS, SAVE_IMAGES
 
 
@@ -88,14 +88,91 @@ def test_defaults_are_the_models_own() -> None:
         ({"steps": 9}, "#/steps"),
         ({"title": "x"}, "#/title"),
         ({"count": 51}, "#/count"),
+        ({"width": 2048}, "#/width"),
+        ({"height": 2048}, "#/height"),
+        ({"negative_prompt": "fog"}, "#/negative_prompt"),
+        ({"reproducible": True}, "#/reproducible"),
+        ({"preview": True}, "#/preview"),
+        ({"scheduler": "euler"}, "#/scheduler"),
+        ({"loras": [{"name": "ink"}]}, "#/loras/0/name"),
     ],
 )
 def test_limits_are_the_models_own(request_: dict[str, Any], pointer: str) -> None:
-    card = ModelCard(name="m", engine="x", min_size=512, max_size=2048, size_multiple=16, max_steps=8)
+    card = ModelCard(
+        name="m", engine="x", min_size=512, max_size=2048, size_multiple=16, max_steps=8,
+        max_pixels=1024 * 1536, can_negative_prompt=False, can_reproduce=False,
+    )  # fmt: skip
     parts = resources(Snapshot((), {"m": card}, reachable=True), max_count=50)
     with pytest.raises(InvalidRequest) as caught:
         ThumbnailsPipeline().prepare(ThumbnailsRequest(message="a", model="m", **request_), parts)
     assert [error.pointer for error in caught.value.errors] == [pointer]
+
+
+CARD = ModelCard(
+    name="able", engine="x", schedulers=("euler", "dpm++"), max_loras=1, can_preview=True,
+    loras=(LoraCard(name="ink", default_weight=0.7), LoraCard(name="clay")),
+)  # fmt: skip
+
+
+def test_what_a_card_allows_is_passed_on_to_the_node() -> None:
+    # Given a request that uses all that the card offers
+    parts = resources(Snapshot((), {"able": CARD}, reachable=True))
+    request = ThumbnailsRequest.model_validate(
+        {"message": "a", "model": "able", "scheduler": "euler", "loras": [{"name": "ink"}],
+         "reproducible": True, "preview": True}
+    )  # fmt: skip
+    # When it is prepared, then the card's own weight is filled in
+    prepared = ThumbnailsPipeline().prepare(request, parts)
+    assert prepared.input["loras"] == [{"name": "ink", "weight": 0.7}]
+    # And the node is told all of it
+    message = message_of(parts, prepared.input)
+    assert message.loras == (LoraUse(name="ink", weight=0.7),)
+    assert (message.scheduler, message.reproducible, message.preview) == ("euler", True, True)
+
+
+def test_a_weight_that_is_given_stands() -> None:
+    parts = resources(Snapshot((), {"able": CARD}, reachable=True))
+    request = ThumbnailsRequest.model_validate(
+        {"message": "a", "model": "able", "loras": [{"name": "ink", "weight": 0}]}
+    )
+    prepared = ThumbnailsPipeline().prepare(request, parts)
+    assert prepared.input["loras"] == [{"name": "ink", "weight": 0}]
+
+
+@pytest.mark.parametrize(
+    ("request_", "detail"),
+    [
+        ({"scheduler": "eulr"}, "unknown scheduler; known for able are: dpm++, euler"),
+        ({"loras": [{"name": "inc"}]}, "unknown LoRA; known for able are: clay, ink"),
+        ({"loras": [{"name": "ink"}, {"name": "clay"}]}, "able takes at most 1 at once"),
+    ],
+)
+def test_what_is_unknown_lists_the_known(request_: dict[str, Any], detail: str) -> None:
+    parts = resources(Snapshot((), {"able": CARD}, reachable=True))
+    request = ThumbnailsRequest.model_validate({"message": "a", "model": "able"} | request_)
+    with pytest.raises(InvalidRequest) as caught:
+        ThumbnailsPipeline().prepare(request, parts)
+    assert [error.detail for error in caught.value.errors] == [detail]
+
+
+def test_jobs_of_before_are_still_made(job: Job) -> None:
+    # Given the input of a job that was accepted before these fields were known
+    known = {"message", "count", "model", "width", "height", "steps", "guidance", "negative_prompt", "title",
+             "seed", "output_format", "thumbnail_sizes"}  # fmt: skip
+    message = message_of(resources(), {name: job.input[name] for name in known})
+    assert (message.scheduler, message.loras, message.reproducible) == (None, (), False)
+
+
+def message_of(parts: Resources, given: dict[str, Any]) -> GenerateImage:
+    """What a node gets for the first image of a job with this input."""
+    now = datetime.now(UTC)
+    job = Job(id=ids.new_job_id(), pipeline="thumbnails", run=1, input=given, deadline_at=now)
+    image = ImageGeneration(
+        id=ids.image_id(job.id, 0), job_id=job.id, index=0, run=1, prompt="a", model="m", seed=1,
+        status=Status.PENDING,
+    )  # fmt: skip
+    canvas = gpu.fan_out(parts, job, [image], media.save_images.s(job_id=str(job.id), run=1))
+    return GenerateImage.model_validate(canvas.tasks[0].args[0])
 
 
 def test_when_nobody_can_say_which_models_there_are_none_is_refused() -> None:
