@@ -1,27 +1,27 @@
-"""Says whether a node of this name is alive: for the health checks of containers."""
+"""Says whether this node works: for the health checks of containers. Asks nobody but its own processes."""
 
 import sys
 
-import redis
-
-from contract.signals import Signals, connect
-from gpu_worker.log import scrub
+from gpu_worker.life_sign import Sign, read_signs
 from gpu_worker.settings import Settings
 
 
 def health(settings: Settings) -> int:
-    """0 if a node of this name has announced itself lately, else 1."""
-    try:
-        nodes = Signals(connect(settings.result_url)).nodes()
-    except redis.RedisError as exc:
-        _say(f"The result store can't be asked: {scrub(str(exc))}")
-        return 1
-    ours = [node for node in nodes if node.node.startswith(f"{settings.node_name}/")]
-    for node in ours:
-        _say(f"{node.node}: {node.state}, {node.running} in hand, {node.done} done, {node.failed} failed")
-    if not ours:
-        _say(f"No node named {settings.node_name} has announced itself lately.")
-    return 0 if ours else 1
+    """0 if a process of this node, on this machine, takes work from the broker; else 1.
+
+    One GPU that has failed doesn't make the others unhealthy: it is named, and /v1/workers lacks it.
+    """
+    signs = list(read_signs(settings.node_name))
+    for sign in signs:
+        _say(_told(sign))
+    if not signs:
+        _say(f"No process of the node {settings.node_name} has given a sign of life on this machine.")
+    return 0 if any(sign.fresh for sign in signs) else 1
+
+
+def _told(sign: Sign) -> str:
+    last = "" if sign.fresh else f"no sign of life for {sign.age_s:.0f} s; the last: "
+    return f"{sign.process}: {last}{sign.text}"
 
 
 def _say(line: str) -> None:

@@ -8,10 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gpu_worker.devices import Slot
+from gpu_worker.devices import SLOT, Slot
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +20,17 @@ LONGEST_PAUSE_S = 60.0
 HEALTHY_AFTER_S = 60.0  # who has run for so long is restarted without a pause to speak of
 LEAVE_S = 20.0  # for a process to end after its grace
 HURRY_S = 15.0  # for a process to hand all back and end, once it was told twice
+
+# What libraries of engines read before any of our code runs. The environment comes before it.
+DEFAULTS = {
+    "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",  # images of many sizes: less memory lost in gaps
+    "TOKENIZERS_PARALLELISM": "false",  # it complains about our threads, and a prompt is short
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",  # they are drawn anew on a line that a log doesn't have
+}
+# The environment doesn't come before this: a model brings no code.
+ALWAYS = {"PYTHONUNBUFFERED": "1", "DIFFUSERS_DISABLE_REMOTE_CODE": "true"}
+OFFLINE = {"HF_HUB_OFFLINE": "1"}
 
 
 @dataclass(frozen=True)
@@ -32,13 +43,19 @@ class Seat:
     def command(self) -> list[str]:
         return [sys.executable, "-m", "gpu_worker", "serve", self.engine, self.slot.name]
 
+    def environment(self, *, allow_download: bool) -> dict[str, str]:
+        """Ours, with what pins the process to its device and what its libraries shall heed."""
+        own = {SLOT: self.slot.name, **self.slot.environment, **ALWAYS, **({} if allow_download else OFFLINE)}
+        return DEFAULTS | os.environ | own
+
 
 class Child:
     """The process of one seat, and when to start it again."""
 
-    def __init__(self, seat: Seat, width: int) -> None:
+    def __init__(self, seat: Seat, width: int, environment: Mapping[str, str]) -> None:
         self.name = seat.slot.name
         self._seat = seat
+        self._environment = environment
         self._prefix = f"{seat.slot.name:<{width}} | "
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
@@ -59,7 +76,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **self._seat.slot.environment},
+            env=self._environment,
             start_new_session=True,
         )
         self._started = time.monotonic()
@@ -101,9 +118,11 @@ class Child:
 class Launcher:
     """`run` blocks until a signal ends it. The first one drains, the second hurries, then all are killed."""
 
-    def __init__(self, seats: Sequence[Seat], drain_s: float) -> None:
+    def __init__(self, seats: Sequence[Seat], drain_s: float, *, allow_download: bool = False) -> None:
         width = max(len(seat.slot.name) for seat in seats)
-        self._children = [Child(seat, width) for seat in seats]
+        self._children = [
+            Child(seat, width, seat.environment(allow_download=allow_download)) for seat in seats
+        ]
         self._drain_s = drain_s
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()  # its put is safe in a handler
 

@@ -28,6 +28,7 @@ from gpu_worker.engines.base import Engine
 from gpu_worker.fail_open import FailOpen
 from gpu_worker.finisher import Finisher
 from gpu_worker.generation import Generation, Parts
+from gpu_worker.life_sign import LifeSign
 from gpu_worker.log import set_up_log
 from gpu_worker.registry import ENGINES
 from gpu_worker.reports import Reports
@@ -39,7 +40,7 @@ from gpu_worker.watch import NodeWatch
 logger = logging.getLogger(__name__)
 
 ENGINE_DIED = 70  # exit code: EX_SOFTWARE
-WORKER_HEARTBEAT_S = 10  # events for whoever watches (Flower)
+WORKER_HEARTBEAT_S = 10  # signs of life: for `health`, and events for whoever watches (Flower)
 
 
 class CeleryWorker(Worker):
@@ -62,6 +63,7 @@ class Node:
         self._cards = tuple(engine.models())
         self._tally = Tally()
         self._drain = Drain(settings.node_drain_s, exit_hard=lambda: os._exit(1))
+        self._life_sign = LifeSign(settings.node_name, f"{engine.name}-{slot}", self._work)
         self._wire_up()
 
     def _wire_up(self) -> None:
@@ -100,7 +102,10 @@ class Node:
         )
         for thread in (self._drain, self._watch, self._announcer, self._engine_thread):
             thread.start()
+        # Sent by the loop that takes messages, as long as it is connected
+        celery_signals.heartbeat_sent.connect(self._give_life_sign)
         code = self._serve()
+        self._life_sign.take_back()
         self._announcer.leave()
         self._batcher.close()
         self._watch.stop()
@@ -143,6 +148,17 @@ class Node:
     def _ready(self, _consumer: object) -> None:
         logger.info("Ready")
         self._set_state("ready")
+        self._give_life_sign()
+
+    def _give_life_sign(self, **_: object) -> None:
+        self._life_sign.give()
+
+    def _work(self) -> str | None:
+        """What is being done, in words; None once there is nobody to do it."""
+        if not self._engine_thread.is_alive():
+            return None
+        tally = self._tally
+        return f"{self._state}, {tally.running} in hand, {tally.done} done, {tally.failed} failed"
 
     def _set_state(self, state: State) -> None:
         self._state = state

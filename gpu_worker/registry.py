@@ -30,11 +30,11 @@ class Registered:
     """How an engine is made, and where it runs: one process for each slot."""
 
     make: Callable[[Settings], Engine]  # imports the engine: only the process that serves it pays for that
-    slots: Callable[[], list[Slot]]
+    slots: Callable[[Settings], list[Slot]]  # asked in the launcher; raises `NoDevice`
 
 
 # A new engine is a file in `engines/` and a line here.
 ENGINES: dict[str, Registered] = {
-    "sketch": Registered(_sketch, on_cpu),
-    "openai": Registered(_openai, remote),
+    "sketch": Registered(_sketch, lambda _: on_cpu()),
+    "openai": Registered(_openai, lambda _: remote()),
 }

@@ -3,6 +3,7 @@
 A node needs the broker's URL and nothing else; the result store's is the broker's where that is Redis.
 """
 
+import re
 import socket
 from functools import cache
 from typing import Annotated, Literal
@@ -24,6 +25,10 @@ class Settings(BaseSettings):
 
     node_name: str = Field(default_factory=socket.gethostname)
     node_engines: Annotated[list[str], NoDecode] = ["sketch"]  # names of `gpu_worker.registry.ENGINES`
+    node_devices: Annotated[
+        list[str], NoDecode
+    ] = []  # for engines that use torch: names or kinds; empty: all
+    node_download: bool = False  # models that the catalog names may be fetched from the hub
     node_concurrency: int = Field(default=4, ge=1, le=256)  # images in hand: being made, encoded, uploaded
     node_announce_s: float = Field(default=3, gt=0, le=60)
     node_attempts: int = Field(default=3, ge=1, le=20)  # per image, over all nodes and restarts
@@ -46,12 +51,20 @@ class Settings(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
-    @field_validator("node_engines", "images_models", mode="before")
+    @field_validator("node_engines", "node_devices", "images_models", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):
             return [part.strip() for part in value.split(",") if part.strip()]
         return value
+
+    @field_validator("node_devices")
+    @classmethod
+    def _are_devices(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if not re.fullmatch(r"cpu|mps|(cuda|rocm)\d*", name):
+                raise ValueError(f"{name!r} is not a device: cuda, cuda0, rocm1, mps, cpu, ...")
+        return names
 
     @model_validator(mode="after")
     def _fill_in(self) -> "Settings":

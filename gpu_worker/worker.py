@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pydantic import ValidationError
 
 from gpu_worker import __version__
+from gpu_worker.devices import NoDevice
 from gpu_worker.launcher import Launcher, Seat
 from gpu_worker.log import set_up_log
-from gpu_worker.registry import ENGINES
 from gpu_worker.settings import Settings, get_settings
 
 BAD_SETTINGS = 2  # exit code
@@ -20,11 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = _parser().parse_args(arguments)
     try:
         settings = get_settings()
-        seats = find_seats(settings)
-    except (ValidationError, UnusableSettings) as exc:
+    except ValidationError as exc:
         sys.stderr.write(_explained(exc))
         raise SystemExit(BAD_SETTINGS) from None
-    raise SystemExit(_run(asked, settings, seats))
+    raise SystemExit(_run(asked, settings))
 
 
 class UnusableSettings(Exception):
@@ -32,7 +31,9 @@ class UnusableSettings(Exception):
 
 
 def find_seats(settings: Settings) -> list[Seat]:
-    """The processes to start: for each engine one per slot."""
+    """The processes to start: for each engine one per slot. Raises `UnusableSettings` and `NoDevice`."""
+    from gpu_worker.registry import ENGINES
+
     unknown = [name for name in settings.node_engines if name not in ENGINES]
     if unknown:
         known = ", ".join(ENGINES)
@@ -42,19 +43,17 @@ def find_seats(settings: Settings) -> list[Seat]:
             "The engine openai needs FANFARE_IMAGES_API_KEY, or FANFARE_IMAGES_URL, or both"
         )
     seats = [
-        Seat(name, slot) for name in dict.fromkeys(settings.node_engines) for slot in ENGINES[name].slots()
+        Seat(name, slot)
+        for name in dict.fromkeys(settings.node_engines)
+        for slot in ENGINES[name].slots(settings)
     ]
     if not seats:
         raise UnusableSettings("FANFARE_NODE_ENGINES: there is no engine, or no device for it")
     return seats
 
 
-def _run(asked: argparse.Namespace, settings: Settings, seats: list[Seat]) -> int:
+def _run(asked: argparse.Namespace, settings: Settings) -> int:
     # Imported where it is needed: the launcher lives long and shall be small, and `health` is called often
-    if asked.check or asked.command == "check":
-        from gpu_worker.check import check
-
-        return check(settings)
     if asked.command == "health":
         from gpu_worker.health import health
 
@@ -64,7 +63,16 @@ def _run(asked: argparse.Namespace, settings: Settings, seats: list[Seat]) -> in
 
         return serve(settings, asked.engine, asked.slot)
     set_up_log(settings.log_level, settings.secrets())
-    return Launcher(seats, settings.node_drain_s).run()
+    try:
+        seats = find_seats(settings)
+    except (UnusableSettings, NoDevice) as exc:
+        sys.stderr.write(f"{exc}\n")
+        return BAD_SETTINGS
+    if asked.check or asked.command == "check":
+        from gpu_worker.check import check
+
+        return check(settings)
+    return Launcher(seats, settings.node_drain_s, allow_download=settings.node_download).run()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,17 +84,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--check", action="store_true", help="the same as `check`")
     commands = parser.add_subparsers(dest="command", metavar="check | health")
     commands.add_parser("check", help="say what is set and reached, and what to mend")
-    commands.add_parser("health", help="exit with 0 if a node of this name has announced itself lately")
+    commands.add_parser("health", help="exit with 0 if a process of this node works, on this machine")
     one = commands.add_parser("serve")  # what the launcher starts: no help, not for people
     one.add_argument("engine")
     one.add_argument("slot")
     return parser
 
 
-def _explained(exc: Exception) -> str:
+def _explained(exc: ValidationError) -> str:
     """Bad settings in plain words; never their values, which may be secrets."""
-    if not isinstance(exc, ValidationError):
-        return f"{exc}\n"
     lines = []
     for error in exc.errors(include_input=False, include_url=False):
         name = "_".join(str(part) for part in error["loc"])

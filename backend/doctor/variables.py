@@ -16,6 +16,8 @@ OF_THE_COMMAND_LINE = ("FANFARE_API_URL", "FANFARE_API_KEY")
 OF_NODES = (  # a node's own settings; tests compare them with gpu_worker.settings
     "FANFARE_NODE_NAME",
     "FANFARE_NODE_ENGINES",
+    "FANFARE_NODE_DEVICES",
+    "FANFARE_NODE_DOWNLOAD",
     "FANFARE_NODE_CONCURRENCY",
     "FANFARE_NODE_ANNOUNCE_S",
     "FANFARE_NODE_ATTEMPTS",

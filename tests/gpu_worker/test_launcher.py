@@ -1,11 +1,14 @@
 """The launcher's part: start, restart with growing pauses, end in good order or by force. Real processes."""
 
+import json
 import signal
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from gpu_worker.devices import Slot
+from gpu_worker.launcher import Seat
 from tests.gpu_worker.processes import Running, alive, children_of, eventually
 
 LAUNCH = """
@@ -47,6 +50,17 @@ ENDS_WITH_ITS_LAUNCHER = """
 import os, sys
 print("up", flush=True)
 os.read(sys.stdin.fileno(), 1)
+"""
+FIRST_FALLS = """
+import os, sys, time
+print("up", os.environ["PLACE"], flush=True)
+if os.environ["PLACE"] == "first": sys.exit(70)
+time.sleep(60)
+"""
+TELLS_ITS_ENVIRONMENT = """
+import json, os, time
+print(json.dumps(dict(os.environ)), "up", flush=True)
+time.sleep(60)
 """
 FALLS = "print('up', flush=True); raise SystemExit(70)"
 
@@ -113,6 +127,39 @@ def test_who_falls_is_started_again_after_growing_pauses(launch: Launch) -> None
         running.says(f"The node on cpu ended (70); {pause}")
     running.send()
     assert running.wait() == 0
+
+
+def test_one_that_falls_does_not_disturb_the_others(launch: Launch) -> None:
+    running = launch(FIRST_FALLS)
+
+    running.says("up first", times=3)
+
+    assert running.said.count("up second") == 1
+    assert "cuda10 | up second" in running.said
+
+
+def test_each_is_told_where_it_is_and_what_its_libraries_may_do(launch: Launch) -> None:
+    running = launch(TELLS_ITS_ENVIRONMENT)
+    running.says("up", times=2)
+
+    told = [json.loads(line.partition("| ")[2][:-3]) for line in running.said.splitlines()]
+
+    assert sorted(environment["FANFARE_SLOT"] for environment in told) == ["cpu", "cuda10"]
+    for environment in told:
+        assert environment["DIFFUSERS_DISABLE_REMOTE_CODE"] == "true"
+        assert environment["HF_HUB_OFFLINE"] == "1"
+        assert environment["TOKENIZERS_PARALLELISM"] == "false"
+        assert environment["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True"
+
+
+def test_the_operator_may_tune_what_does_not_matter_for_safety(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb:512")
+    monkeypatch.setenv("DIFFUSERS_DISABLE_REMOTE_CODE", "false")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    environment = Seat("diffusers", Slot("cuda0")).environment(allow_download=True)
+    assert environment["PYTORCH_CUDA_ALLOC_CONF"] == "max_split_size_mb:512"
+    assert environment["DIFFUSERS_DISABLE_REMOTE_CODE"] == "true"
+    assert "HF_HUB_OFFLINE" not in environment
 
 
 def test_a_killed_launcher_leaves_no_orphans(launch: Launch) -> None:
