@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -26,6 +26,7 @@ from backend.errors import (
     TargetRefused,
 )
 from backend.jobs import ids, queries, store
+from backend.jobs.ids import Role
 from backend.jobs.models import ENDED, IdempotencyKey, Job, Status
 from backend.pipelines import PIPELINES
 from backend.pipelines.base import JobRequest, Pipeline, Prepared
@@ -35,6 +36,7 @@ from backend.views import now
 
 log = logging.getLogger(__name__)
 
+ACCEPTED_WITHIN = timedelta(minutes=15)  # much longer than files take to be stored
 IN_FLIGHT_AFTER_MS = 2000  # how long a request waits for another one with its idempotency key
 
 Answer = dict[str, Any]
@@ -60,15 +62,18 @@ def submit(
 ) -> Submission:
     """Accepts a job. It is committed when this returns, and from then on it is not lost.
 
-    Raises `InvalidRequest`, `IdempotencyConflict`, `IdempotencyInFlight` or
-    `DatabaseUnavailable`; a broker that is away is no
-    reason to raise: the sweep dispatches the job when it is back.
+    Raises `InvalidRequest`, `IdempotencyConflict`, `IdempotencyInFlight`, `DatabaseUnavailable` or, for files
+    that came with it, `StorageUnavailable`; a broker that is away is no reason to raise: the sweep dispatches
+    the job when it is back.
     """
     fingerprint = _fingerprint(pipeline, request)
     if idempotency_key and (known := _replay(resources, owner, idempotency_key, fingerprint)):
         return known
     _check_webhook(resources, request)
-    job = _new_job(resources, pipeline.name, request, pipeline.prepare(request, resources), owner)
+    prepared = pipeline.prepare(request, resources, owner=owner)
+    job = _new_job(resources, pipeline.name, request, prepared, owner)
+    if prepared.files:
+        _store_files(resources, job, prepared.files)
     try:
         with resources.db.session_scope() as session:
             queries.wait_for_locks(session, IN_FLIGHT_AFTER_MS)
@@ -144,6 +149,14 @@ def _new_job(resources: Resources, pipeline: str, request: JobRequest, prepared:
         updated_at=created,
         deadline_at=created + timedelta(seconds=resources.settings.job_deadline_s),
     )
+
+
+def _store_files(resources: Resources, job: Job, files: Mapping[Role, bytes]) -> None:
+    """Stores what came with the request. If it is never accepted, the sweep erases it all."""
+    with resources.db.session_scope() as session:
+        store.reserve(session, job, now() + ACCEPTED_WITHIN)
+    for role, data in files.items():
+        resources.storage.put(ids.given_key(job.id, role), data, "application/octet-stream")
 
 
 # -- dispatch -----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from uuid import UUID
 from amqp.exceptions import ChannelError
 from kombu.exceptions import OperationalError
 
-from backend import resources, submit
+from backend import references, resources, submit
 from backend.celery_app import app
 from backend.errors import BrokerUnavailable, StorageError
 from backend.jobs import events, queries
@@ -19,6 +19,7 @@ from backend.jobs.models import ENDED, Job, Status
 from backend.jobs.store import Fault
 from backend.resources import Resources
 from backend.tasks import lifecycle, notify
+from backend.tasks.references import ATTEMPTS as FETCH_ATTEMPTS
 from backend.views import now
 from contract.queues import CPU_QUEUES, SWEEP, gpu_queue
 
@@ -70,7 +71,7 @@ def _is_lost(parts: Resources, job: Job) -> bool:
         return False  # workers are behind: its turn may come
     if not job.images:
         writing = job.status is Status.IN_PROGRESS
-        return not writing or now() - job.updated_at > _longest_writing(parts)
+        return not writing or now() - job.updated_at > _longest_writing(parts, job)
     if not any(image.generated_at is None and image.status not in ENDED for image in job.images):
         return now() - job.updated_at > timedelta(minutes=2)  # its callback never fired, or is at work
     model = job.images[0].model
@@ -79,9 +80,11 @@ def _is_lost(parts: Resources, job: Job) -> bool:
     return snapshot.reachable and not busy and not _waiting_in(gpu_queue(model))
 
 
-def _longest_writing(parts: Resources) -> timedelta:
+def _longest_writing(parts: Resources, job: Job) -> timedelta:
+    """How long it may take until its prompts are there."""
     settings = parts.settings
-    return timedelta(seconds=settings.llm_timeout_s * settings.llm_attempts + 120)
+    fetching = settings.reference_timeout_s * FETCH_ATTEMPTS * len(references.roles(job.input))
+    return timedelta(seconds=fetching + settings.llm_timeout_s * settings.llm_attempts + 120)
 
 
 def _waiting_in(queue: str) -> int:
@@ -122,7 +125,7 @@ def _deliver_due(parts: Resources) -> None:
 
 def _erase_deleted(parts: Resources) -> None:
     with parts.db.read_scope() as session:
-        deleted = queries.to_erase(session)
+        deleted = queries.to_erase(session, now())
     for job in deleted:
         try:
             submit.erase(parts, job)

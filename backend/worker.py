@@ -10,10 +10,11 @@ from celery.utils.dispatch import Signal
 from backend import resources, sweep
 from backend.celery_app import app
 from backend.settings import Settings
-from backend.tasks import lifecycle, media, notify, prompts
+from backend.tasks import lifecycle, media, notify, prompts, references
 from contract.queues import CPU_QUEUES, SWEEP
 
-TASK_MODULES = (lifecycle, media, notify, prompts, sweep)  # imported: that is what registers their tasks
+# imported: that is what registers their tasks
+TASK_MODULES = (lifecycle, media, notify, prompts, references, sweep)
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 

@@ -47,6 +47,11 @@ def given_key(job_id: UUID, role: Role) -> str:
     return f"jobs/{job_id}/{role}-given.bin"
 
 
+def reference_keys(job_id: UUID, roles: Sequence[Role]) -> list[str]:
+    """Every key under which they may be."""
+    return [key(job_id, role) for role in roles for key in (reference_key, given_key)]
+
+
 def object_keys(job_id: UUID, indexes: range, output_format: OutputFormat, sizes: Sequence[int]) -> list[str]:
     """Every key that the job's images can have, also of those that no row knows of (yet)."""
     keys: list[str] = []

@@ -68,7 +68,7 @@ class Job(Base):
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     deleted_at: Mapped[datetime | None] = mapped_column(
         UtcDateTime
-    )  # gone for clients; objects being deleted
+    )  # gone for clients; objects being deleted. In the future: not accepted yet, deleted then if it never is
 
     images: Mapped[list["ImageGeneration"]] = relationship(
         back_populates="job", order_by="ImageGeneration.index", passive_deletes=True

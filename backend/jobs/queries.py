@@ -32,6 +32,21 @@ def get(session: Session, job_id: UUID, owner: str | None = None) -> Job | None:
     return session.scalar(query)
 
 
+def completed_image(session: Session, image_id: UUID, owner: str) -> ImageGeneration | None:
+    """An image that is made, of a job that is still there; None also where it is somebody else's."""
+    query = (
+        sa.select(ImageGeneration)
+        .join(Job, Job.id == ImageGeneration.job_id)
+        .where(
+            ImageGeneration.id == image_id,
+            ImageGeneration.status == Status.COMPLETED,
+            Job.owner == owner,
+            Job.deleted_at.is_(None),
+        )
+    )
+    return session.scalar(query)
+
+
 def page(
     session: Session, owner: str, wanted: JobFilter, limit: int, *, before: UUID | None, after: UUID | None
 ) -> list[Job]:
@@ -130,9 +145,9 @@ def overdue(session: Session, now: datetime, limit: int = 500) -> list[UUID]:
     return list(session.scalars(query))
 
 
-def to_erase(session: Session, limit: int = 100) -> list[Job]:
-    """Jobs that were deleted by their owners and whose objects may still be there."""
-    return list(session.scalars(sa.select(Job).where(Job.deleted_at.is_not(None)).limit(limit)))
+def to_erase(session: Session, now: datetime, limit: int = 100) -> list[Job]:
+    """Jobs that were deleted by their owners, or never accepted, and whose objects may still be there."""
+    return list(session.scalars(sa.select(Job).where(Job.deleted_at <= now).limit(limit)))
 
 
 def drop_old_idempotency_keys(session: Session, now: datetime, ttl: timedelta) -> None:

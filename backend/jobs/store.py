@@ -114,8 +114,15 @@ def _record_image(session: Session, job: Job, image: ImageGeneration, event_type
 # -- the job's way ------------------------------------------------------------------------------------
 
 
+def reserve(session: Session, job: Job, until: datetime) -> None:
+    """A job that is not accepted yet: nobody sees it, and after that the sweep erases it with its objects."""
+    job.deleted_at = until
+    session.add(job)
+
+
 def accept(session: Session, job: Job, now: datetime) -> None:
-    """A new job, with its first event."""
+    """A new job, or one that was reserved, with its first event."""
+    job.deleted_at = None
     session.add(job)
     session.flush()
     _record_job(session, job, "job.created", now)

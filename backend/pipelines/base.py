@@ -1,12 +1,15 @@
 """What a pipeline is: a request schema, and a function that builds a Celery canvas."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Protocol
+from uuid import UUID
 
 from celery.canvas import Signature
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from backend.jobs.ids import Role
 from backend.jobs.models import Job
 from backend.resources import Resources
 
@@ -51,6 +54,34 @@ class Webhook(RequestModel):
     )
 
 
+class ImageSource(RequestModel):
+    """An image that others start from."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": ["url"]}, {"required": ["image_id"]}],
+            "examples": [{"url": "https://example.com/shop.jpg"}],
+        }
+    )
+
+    url: str | None = Field(
+        default=None,
+        pattern=r"^(https?://|data:image/)",
+        description="An https URL that resolves to public addresses, or a data URI in base64. "
+        "PNG, JPEG, WebP or AVIF.",
+        examples=["https://example.com/shop.jpg"],
+    )
+    image_id: UUID | None = Field(
+        default=None, strict=False, description="The `id` of a completed image of your own."
+    )
+
+    @model_validator(mode="after")
+    def _check_one(self) -> "ImageSource":
+        if (self.url is None) == (self.image_id is None):
+            raise ValueError("must have either url or image_id")
+        return self
+
+
 def _check_metadata(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
     text = json.dumps(value, ensure_ascii=False, allow_nan=False)
     if len(text.encode()) > MAX_METADATA_BYTES:
@@ -78,6 +109,7 @@ class Prepared:
 
     input: dict[str, Any]  # with defaults filled in, as the job will show it
     total: int  # how many images it asks for
+    files: Mapping[Role, bytes] = field(default_factory=dict)  # that came in the request, to be stored
 
 
 class Pipeline(Protocol):
@@ -103,7 +135,13 @@ class Pipeline(Protocol):
         """What clients send."""
         ...
 
-    def prepare(self, request: Any, resources: Resources) -> Prepared:  # noqa: ANN401 - its own request_schema
+    def prepare(
+        self,
+        request: Any,  # noqa: ANN401 - its own request_schema
+        resources: Resources,
+        *,
+        owner: str,
+    ) -> Prepared:
         """Checks what the schema alone can't. Raises `InvalidRequest` with pointers."""
         ...
 

@@ -8,12 +8,15 @@ from celery import chain
 from celery.canvas import Signature
 from pydantic import AfterValidator, ConfigDict, Field, JsonValue
 
+from backend import references
 from backend.errors import FieldError, InvalidRequest
 from backend.jobs import ids
+from backend.jobs.ids import Role
 from backend.jobs.models import Job
-from backend.pipelines.base import JobRequest, Prepared, RequestModel
+from backend.pipelines.base import ImageSource, JobRequest, Prepared, RequestModel
 from backend.resources import Resources
 from backend.tasks.prompts import generate_prompts, map_prompts
+from backend.tasks.references import fetch_references
 from contract.messages import ALIAS, ModelCard, OutputFormat
 
 MAX_MESSAGE_CHARACTERS = 16_000
@@ -136,6 +139,17 @@ class ThumbnailsRequest(JobRequest):
     preview: bool = Field(
         default=False, description="`preview` events show the images while they are made, to open streams."
     )
+    reference: ImageSource | None = Field(
+        default=None, description="What the images start from; for models whose `tasks` have image-to-image."
+    )
+    mask: ImageSource | None = Field(
+        default=None,
+        description="Which parts of the reference are made anew: white ones are, black ones stay. "
+        "It has the reference's shape; for models whose `tasks` have inpainting.",
+    )
+    strength: float | None = Field(
+        default=None, gt=0, le=1, description="How much of the reference is made anew; the model's own else."
+    )
     output_format: OutputFormat = Field(default="webp", description="Of the originals.")
     thumbnail_sizes: list[Size] = Field(
         default=DEFAULT_THUMBNAIL_SIZES, max_length=8, description="Longest sides in pixels; never upscaled."
@@ -153,31 +167,40 @@ class ThumbnailsPipeline:
     )
     request_schema = ThumbnailsRequest
 
-    def prepare(self, request: ThumbnailsRequest, resources: Resources) -> Prepared:
+    def prepare(self, request: ThumbnailsRequest, resources: Resources, *, owner: str) -> Prepared:
         """Checks the request against what the model can do, and fills in its defaults."""
         model = request.model or resources.settings.default_model
         card = _find_model(model, resources)
-        errors = _check_limits(request, card, resources) if card else []
+        errors = _check_task(request, card)
+        errors += _check_limits(request, card, resources) if card else []
         if errors:
             raise InvalidRequest(f"Model {model} can't do this.", errors=tuple(errors))
-        filled = request.model_dump(mode="json", exclude={"webhook", "metadata"})
+        accepted = _accept_images(request, resources, owner)
+        filled = request.model_dump(mode="json", exclude={"webhook", "metadata", *ids.ROLES})
+        filled |= {role: one.input if one else None for role, one in accepted.items()}
         filled["model"] = model
         filled["width"] = request.width or (card.default_width if card else 1024)
         filled["height"] = request.height or (card.default_height if card else 1024)
         filled["loras"] = _with_weights(request.loras, card)
         filled["thumbnail_sizes"] = sorted(set(request.thumbnail_sizes), reverse=True)
-        return Prepared(input=filled, total=request.count)
+        files = {role: one.data for role, one in accepted.items() if one and one.data is not None}
+        return Prepared(input=filled, total=request.count, files=files)
 
     def canvas(self, job: Job, *, planned: bool) -> Signature:
         """The workflow of house.md; a retry has its prompts already."""
         given: dict[str, Any] = {"job_id": str(job.id), "run": job.run}
-        mapper = map_prompts.si(**given)
-        return mapper if planned else chain(generate_prompts.si(**given), mapper)
+        steps = [map_prompts.si(**given)]
+        if not planned:
+            steps.insert(0, generate_prompts.si(**given))
+        if references.roles(job.input):
+            steps.insert(0, fetch_references.si(**given))
+        return chain(*steps) if len(steps) > 1 else steps[0]
 
     def object_keys(self, job: Job) -> list[str]:
-        """Originals, and thumbnails in all sizes; one that is never upscaled has its original's size."""
+        """References, originals, thumbnails in all sizes; one that is never upscaled has its original's."""
         sizes = [*job.input["thumbnail_sizes"], max(job.input["width"], job.input["height"])]
-        return ids.object_keys(job.id, range(job.total), job.input["output_format"], sizes)
+        keys = ids.object_keys(job.id, range(job.total), job.input["output_format"], sizes)
+        return keys + ids.reference_keys(job.id, references.roles(job.input))
 
 
 def _find_model(model: str, resources: Resources) -> ModelCard | None:
@@ -197,6 +220,29 @@ def _with_weights(loras: list[Lora], card: ModelCard | None) -> list[dict[str, A
         {"name": lora.name, "weight": usual.get(lora.name, 1.0) if lora.weight is None else lora.weight}
         for lora in loras
     ]
+
+
+def _accept_images(
+    request: ThumbnailsRequest, resources: Resources, owner: str
+) -> dict[Role, references.Accepted | None]:
+    def accept(role: Role, given: ImageSource | None) -> references.Accepted | None:
+        if given is None:
+            return None
+        return references.accept(resources, role, url=given.url, image_id=given.image_id, owner=owner)
+
+    return {"reference": accept("reference", request.reference), "mask": accept("mask", request.mask)}
+
+
+def _check_task(request: ThumbnailsRequest, card: ModelCard | None) -> list[FieldError]:
+    """What follows from the images that are given: image-to-image, or with a mask inpainting."""
+    if request.reference is None:
+        alone = [name for name in ("mask", "strength") if getattr(request, name) is not None]
+        return [FieldError(f"#/{name}", "needs a reference") for name in alone]
+    if card and request.mask and "inpainting" not in card.tasks:
+        return [FieldError("#/mask", f"{card.name} can't do inpainting")]
+    if card and not request.mask and "image-to-image" not in card.tasks:
+        return [FieldError("#/reference", f"{card.name} can't do image-to-image")]
+    return []
 
 
 def _check_limits(request: ThumbnailsRequest, card: ModelCard, resources: Resources) -> list[FieldError]:

@@ -1,16 +1,21 @@
 """Signatures of what runs on GPU nodes; the code is theirs."""
 
+import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 from celery import chord, group
 from celery.canvas import Signature
 
+from backend import references
 from backend.celery_app import app
+from backend.errors import ObjectNotFound, ReferenceUnavailable
 from backend.jobs import ids
+from backend.jobs.ids import Role
 from backend.jobs.models import ImageGeneration, Job
 from backend.resources import Resources
 from backend.views import now
-from contract.messages import CONTENT_TYPES, GenerateImage, LoraUse
+from contract.messages import CONTENT_TYPES, GenerateImage, LoraUse, SignedDownload
 from contract.queues import GENERATE_IMAGE, gpu_queue
 
 
@@ -31,13 +36,38 @@ def generate_image(message: GenerateImage, attempt: int = 0) -> Signature:
 def fan_out(
     parts: Resources, job: Job, images: Sequence[ImageGeneration], save: Signature, attempt: int = 0
 ) -> chord:
-    """The chord of these images."""
-    return chord(
-        group(generate_image(_message(parts, job, image), attempt) for image in images), save, app=app
+    """The chord of these images. Raises `ReferenceUnavailable`."""
+    start = _start(parts, job)
+    messages = [_message(parts, job, image, start) for image in images]
+    return chord(group(generate_image(message, attempt) for message in messages), save, app=app)
+
+
+def _start(parts: Resources, job: Job) -> dict[str, Any]:
+    """What all images of the job start from, signed once for all."""
+    return {
+        "task": references.task_of(job.input),
+        "strength": job.input.get("strength"),
+        **{role: _signed(parts, job, role) for role in references.roles(job.input)},
+    }
+
+
+def _signed(parts: Resources, job: Job, role: Role) -> SignedDownload:
+    """Read once more, so that nodes are told what they must get."""
+    key = ids.reference_key(job.id, role)
+    try:
+        data = parts.storage.get(key, max_bytes=parts.settings.max_upload_bytes)
+    except ObjectNotFound as exc:
+        raise ReferenceUnavailable(f"{references.WORDS[role]} was deleted.") from exc
+    signed = parts.storage.node_download_url(key, expires_in=parts.settings.upload_url_ttl_s)
+    return SignedDownload(
+        url=signed.url,
+        expires_at=signed.expires_at,
+        max_bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
     )
 
 
-def _message(parts: Resources, job: Job, image: ImageGeneration) -> GenerateImage:
+def _message(parts: Resources, job: Job, image: ImageGeneration, start: dict[str, Any]) -> GenerateImage:
     output_format = job.input["output_format"]
     key = ids.original_key(job.id, image.index, output_format)
     return GenerateImage(
@@ -59,6 +89,7 @@ def _message(parts: Resources, job: Job, image: ImageGeneration) -> GenerateImag
         reproducible=job.input.get("reproducible", False),
         revision=job.input.get("revision"),
         preview=job.input.get("preview", False),
+        **start,
         output_format=output_format,
         key=key,
         upload=parts.storage.upload_url(

@@ -39,6 +39,13 @@ class JobFailed(Exception):
     """What `AsyncResult(task_id).get()` raises for a job that failed: its code and message."""
 
 
+def begin(parts: Resources, job_id: UUID, run: int) -> Job | None:
+    """A worker begins with a step of the job. None: it has ended, or this is a step of an earlier run."""
+    with parts.db.session_scope() as session:
+        job = store.begin(session, job_id, now())
+        return job if job and job.run == run else None
+
+
 def fail(job_id: UUID, fault: Fault) -> None:
     """Ends the job as failed, once, everywhere: database, result store, webhooks."""
     parts = resources.current()

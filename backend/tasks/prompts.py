@@ -15,7 +15,7 @@ from backend.jobs.models import Job
 from backend.jobs.store import Plan
 from backend.llm.base import PromptRequest
 from backend.resources import Resources
-from backend.tasks import media, notify
+from backend.tasks import lifecycle, media, notify
 from backend.tasks.base import PATIENCE, JobTask
 from backend.tasks.gpu import fan_out
 from backend.views import now
@@ -30,7 +30,7 @@ SEEDS = 2**32
 def generate_prompts(self: JobTask, *, job_id: str, run: int) -> None:
     """Writes the job's prompts and its rows; a second delivery finds them there and leaves them."""
     parts = resources.current()
-    job = _begin(parts, UUID(job_id), run)
+    job = lifecycle.begin(parts, UUID(job_id), run)
     if job is None:
         raise Ignore
     notify.kick(parts, job.id)
@@ -41,12 +41,6 @@ def generate_prompts(self: JobTask, *, job_id: str, run: int) -> None:
     with parts.db.session_scope() as session:
         if locked := store.lock(session, job.id):
             store.plan(session, locked, _plans(locked, prompts), now())
-
-
-def _begin(parts: Resources, job_id: UUID, run: int) -> Job | None:
-    with parts.db.session_scope() as session:
-        job = store.begin(session, job_id, now())
-        return job if job and job.run == run else None
 
 
 def _write(task: JobTask, parts: Resources, job: Job) -> list[str]:
@@ -87,7 +81,7 @@ def _plans(job: Job, prompts: list[str]) -> list[Plan]:
 def map_prompts(self: JobTask, *, job_id: str, run: int) -> Any:  # noqa: ANN401 - whatever replaces it returns
     """Replaces itself with a chord: one clone of `generate_image` per prompt, then `save_images`."""
     parts = resources.current()
-    job = _begin(parts, UUID(job_id), run)
+    job = lifecycle.begin(parts, UUID(job_id), run)
     if job is None:
         raise Ignore
     with parts.db.read_scope() as session:

@@ -38,7 +38,7 @@ def resources(snapshot: Snapshot | None = None, **settings: Any) -> Resources:
 
 @pytest.fixture
 def job() -> Job:
-    prepared = ThumbnailsPipeline().prepare(ThumbnailsRequest(message="a fox"), resources())
+    prepared = ThumbnailsPipeline().prepare(ThumbnailsRequest(message="a fox"), resources(), owner="local")
     now = datetime.now(UTC)
     return Job(id=ids.new_job_id(), pipeline="thumbnails", run=2, input=prepared.input, deadline_at=now)
 
@@ -76,7 +76,7 @@ def test_the_fan_out_is_one_clone_per_prompt(job: Job) -> None:
 def test_defaults_are_the_models_own() -> None:
     card = ModelCard(name="wide", engine="x", default_width=1344, default_height=768)
     parts = resources(Snapshot((), {"wide": card}, reachable=True))
-    prepared = ThumbnailsPipeline().prepare(ThumbnailsRequest(message="a", model="wide"), parts)
+    prepared = ThumbnailsPipeline().prepare(ThumbnailsRequest(message="a", model="wide"), parts, owner="local")
     assert (prepared.input["width"], prepared.input["height"]) == (1344, 768)
 
 
@@ -104,7 +104,7 @@ def test_limits_are_the_models_own(request_: dict[str, Any], pointer: str) -> No
     )  # fmt: skip
     parts = resources(Snapshot((), {"m": card}, reachable=True), max_count=50)
     with pytest.raises(InvalidRequest) as caught:
-        ThumbnailsPipeline().prepare(ThumbnailsRequest(message="a", model="m", **request_), parts)
+        ThumbnailsPipeline().prepare(ThumbnailsRequest(message="a", model="m", **request_), parts, owner="local")
     assert [error.pointer for error in caught.value.errors] == [pointer]
 
 
@@ -122,7 +122,7 @@ def test_what_a_card_allows_is_passed_on_to_the_node() -> None:
          "reproducible": True, "preview": True}
     )  # fmt: skip
     # When it is prepared, then the card's own weight is filled in
-    prepared = ThumbnailsPipeline().prepare(request, parts)
+    prepared = ThumbnailsPipeline().prepare(request, parts, owner="local")
     assert prepared.input["loras"] == [{"name": "ink", "weight": 0.7}]
     # And the node is told all of it
     message = message_of(parts, prepared.input)
@@ -135,7 +135,7 @@ def test_a_weight_that_is_given_stands() -> None:
     request = ThumbnailsRequest.model_validate(
         {"message": "a", "model": "able", "loras": [{"name": "ink", "weight": 0}]}
     )
-    prepared = ThumbnailsPipeline().prepare(request, parts)
+    prepared = ThumbnailsPipeline().prepare(request, parts, owner="local")
     assert prepared.input["loras"] == [{"name": "ink", "weight": 0}]
 
 
@@ -151,7 +151,7 @@ def test_what_is_unknown_lists_the_known(request_: dict[str, Any], detail: str) 
     parts = resources(Snapshot((), {"able": CARD}, reachable=True))
     request = ThumbnailsRequest.model_validate({"message": "a", "model": "able"} | request_)
     with pytest.raises(InvalidRequest) as caught:
-        ThumbnailsPipeline().prepare(request, parts)
+        ThumbnailsPipeline().prepare(request, parts, owner="local")
     assert [error.detail for error in caught.value.errors] == [detail]
 
 
@@ -177,6 +177,6 @@ def message_of(parts: Resources, given: dict[str, Any]) -> GenerateImage:
 
 def test_when_nobody_can_say_which_models_there_are_none_is_refused() -> None:
     parts = resources(Snapshot(reachable=False))
-    prepared = ThumbnailsPipeline().prepare(ThumbnailsRequest(message="a", model="whatever"), parts)
+    prepared = ThumbnailsPipeline().prepare(ThumbnailsRequest(message="a", model="whatever"), parts, owner="local")
     assert prepared.input["model"] == "whatever"
     assert prepared.total == 4
