@@ -8,8 +8,8 @@ from contract.messages import Task
 
 # Names that requests and catalogs use for schedulers, by what the model was trained to predict.
 NOISE_SCHEDULERS: Final = (
-    "ddim", "ddpm", "deis", "dpmpp-2m", "dpmpp-2m-karras", "dpmpp-2m-sde", "dpmpp-sde", "euler", "euler-a",
-    "heun", "lcm", "lms", "pndm", "unipc",
+    "ddim", "ddpm", "deis", "dpmpp-2m", "dpmpp-2m-karras", "dpmpp-2m-sde", "dpmpp-2m-sde-karras", "euler",
+    "euler-a", "heun", "lcm", "pndm", "unipc",
 )  # fmt: skip
 FLOW_SCHEDULERS: Final = ("flow-euler",)
 
@@ -22,6 +22,7 @@ class FamilyFacts:
     size_multiple: int  # pixels, each side
     schedulers: tuple[str, ...]
     can_negative_prompt: bool  # where guidance is strong enough to run the model twice
+    pads_to_neighbours: bool = False  # prompts are as long as the batch's longest: alone where bits matter
     unused: frozenset[str] = (
         frozenset()
     )  # components of published folders that are neither loaded nor fetched
@@ -72,6 +73,7 @@ FAMILY_FACTS: Final[Mapping[str, FamilyFacts]] = {
         size_multiple=16,
         schedulers=FLOW_SCHEDULERS,
         can_negative_prompt=True,
+        pads_to_neighbours=True,
     ),
     "sana": FamilyFacts(
         _tasks("SanaPipeline"), size_multiple=32, schedulers=FLOW_SCHEDULERS, can_negative_prompt=True
@@ -81,5 +83,6 @@ FAMILY_FACTS: Final[Mapping[str, FamilyFacts]] = {
         size_multiple=16,
         schedulers=FLOW_SCHEDULERS,
         can_negative_prompt=True,
+        pads_to_neighbours=True,
     ),
 }

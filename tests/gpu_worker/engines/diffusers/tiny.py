@@ -273,20 +273,20 @@ def sd3() -> DiffusionPipeline:
     transformer = SD3Transformer2DModel(
         sample_size=32,
         patch_size=2,
-        in_channels=4,
+        in_channels=16,  # no other number will do for inpainting
         num_layers=2,
         attention_head_dim=8,
         num_attention_heads=4,
         joint_attention_dim=64,
         caption_projection_dim=32,
         pooled_projection_dim=64,
-        out_channels=4,
+        out_channels=16,
         pos_embed_max_size=32,
     )
     return StableDiffusion3Pipeline(
         transformer=transformer,
         scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
-        vae=flow_vae(),
+        vae=flow_vae(latent_channels=16),
         text_encoder=CLIPTextModelWithProjection(clip_config(32)),
         tokenizer=clip_tokenizer(),
         text_encoder_2=CLIPTextModelWithProjection(clip_config(32)),
