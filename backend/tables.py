@@ -24,7 +24,7 @@ def jobs_table(jobs: Iterable[Job]) -> Table:
     table = _table("task id", "pipeline", "status", "images", "created", "message")
     for job in jobs:
         done = f"{job.progress.completed}/{job.progress.total}"
-        message = _short(str(job.input.get("message", "")))
+        message = _short(str(job.input.get("message") or (job.images[0].prompt if job.images else "")))
         table.add_row(job.task_id, job.pipeline, _status(job.status), done, _time(job.created_at), message)
     return table
 
@@ -49,34 +49,61 @@ def job_heading(job: Job) -> str:
 
 
 def workers_table(nodes: Iterable[dict[str, Any]]) -> Table:
-    """One line per live node."""
-    table = _table("node", "state", "device", "models", "running", "done", "failed", "since")
-    for node in nodes:
-        device = node.get("device") or {}
-        table.add_row(
-            _cell(node.get("name")),
-            _cell(node.get("state")),
-            _cell(device.get("name")),
-            _cell(", ".join(map(str, node.get("models") or []))),
-            *(_cell(node.get(count)) for count in ("running", "done", "failed")),
-            _time(str(node.get("started_at", ""))),
-        )
-    return table
+    """One line per live node. A model that is loaded has a star, one that is being loaded dots."""
+    return _table_of_what_is_known(
+        {
+            "node": _cell(node.get("name")),
+            "state": _cell(node.get("state")),
+            "device": _cell((node.get("device") or {}).get("name")),
+            "memory": _memory(node.get("memory_used_bytes"), (node.get("device") or {}).get("memory_bytes")),
+            "models": _cell(", ".join(_model_of(node, str(name)) for name in node.get("models") or [])),
+            "doing": _cell(node.get("doing")),
+            "running": _cell(node.get("running")),
+            "done": _cell(node.get("done")),
+            "failed": _cell(node.get("failed")),
+            "since": _time(str(node.get("started_at", ""))),
+        }
+        for node in nodes
+    )
+
+
+def _model_of(node: dict[str, Any], name: str) -> str:
+    if name in (node.get("loaded") or []):
+        return f"{name}*"
+    return f"{name}..." if name in (node.get("loading") or []) else name
+
+
+def _memory(used: int | None, whole: int | None) -> str:
+    """In GB: "9.2 of 24.0", or what is known of it."""
+    known = [f"{size / 1e9:.1f}" for size in (used, whole) if size is not None]
+    return f"{' of '.join(known)} GB" if known else ""
 
 
 def models_table(models: Iterable[dict[str, Any]]) -> Table:
     """One line per known model."""
-    table = _table("model", "engine", "live nodes", "pixels a side", "description")
-    for model in models:
-        known = model.get("max_size") is not None
-        table.add_row(
-            _cell(model.get("name")) + (" (default)" if model.get("default") else ""),
-            _cell(model.get("engine")),
-            _cell(model.get("workers")),
-            f"{model['min_size']} to {model['max_size']}" if known else "",
-            _cell(model.get("description")),
-        )
-    return table
+    return _table_of_what_is_known(
+        {
+            "model": _cell(model.get("name")) + (" (default)" if model.get("default") else ""),
+            "engine": _cell(model.get("engine")),
+            "live nodes": _cell(model.get("workers")),
+            "loaded": _loaded(model),
+            "pixels a side": _sides(model),
+            "tasks": _cell(", ".join(map(str, model.get("tasks") or []))),
+            "LoRAs": _cell(", ".join(str(lora.get("name")) for lora in model.get("loras") or [])),
+            "license": _cell(model.get("license")),
+            "description": _cell(model.get("description")),
+        }
+        for model in models
+    )
+
+
+def _sides(model: dict[str, Any]) -> str:
+    return f"{model['min_size']} to {model['max_size']}" if model.get("max_size") is not None else ""
+
+
+def _loaded(model: dict[str, Any]) -> str:
+    text = _cell(model.get("loaded"))
+    return f"{text} (+{model['loading']} loading)" if model.get("loading") else text
 
 
 def keys_table(rows: Iterable[Sequence[str]]) -> Table:
@@ -91,6 +118,16 @@ def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, column in enumerate(columns):
         table.add_column(column, overflow="fold", no_wrap=number == 0)  # names and ids are to be copied
+    return table
+
+
+def _table_of_what_is_known(rows: Iterable[dict[str, str]]) -> Table:
+    """Without columns that have nothing to say: a terminal is narrow."""
+    rows = list(rows)
+    columns = [name for name in (rows[0] if rows else {}) if any(row[name] for row in rows)]
+    table = _table(*columns)
+    for row in rows:
+        table.add_row(*(row[name] for name in columns))
     return table
 
 

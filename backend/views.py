@@ -43,7 +43,9 @@ class WaitingFor(View):
         description="Stable: branch on it."
     )
     message: str = Field(description="For people.")
-    position: int | None = Field(default=None, description="How many images are ahead, for `ahead_of_you`.")
+    position: int | None = Field(
+        default=None, description="How many images are ahead, for `ahead_of_you` and `cold_load`."
+    )
 
 
 class Placeholder(View):
@@ -66,9 +68,14 @@ class Thumbnail(View):
 class Timings(View):
     """How long an image took, in milliseconds."""
 
-    queued_ms: int | None = Field(default=None, description="From the plan to a node.")
-    generate_ms: int | None = Field(default=None, description="On the device.")
-    store_ms: int | None = Field(default=None, description="Upload of the original.")
+    queued_ms: int | None = Field(default=None, description="From the plan until an engine began.")
+    generate_ms: int | None = Field(default=None, description="In the engine, whole.")
+    load_ms: int | None = Field(default=None, description="Of that: the model, where it had to be loaded.")
+    encode_ms: int | None = Field(default=None, description="Of that: the prompts.")
+    denoise_ms: int | None = Field(default=None, description="Of that: the steps.")
+    decode_ms: int | None = Field(default=None, description="Of that: from latents to pixels.")
+    store_ms: int | None = Field(default=None, description="The file of the original, whole.")
+    upload_ms: int | None = Field(default=None, description="Of that: sending it to the storage.")
 
 
 class Image(View):
@@ -84,6 +91,7 @@ class Image(View):
     height: int | None = Field(default=None, description="Pixels of the original.")
     content_type: str | None = Field(default=None, description="Of the original.", examples=["image/webp"])
     bytes: int | None = Field(default=None, description="Size of the original.")
+    sha256: str | None = Field(default=None, description="Of the original's bytes.")
     url: str | None = Field(
         default=None, description="The original; there as soon as its node has stored it."
     )
@@ -191,6 +199,7 @@ def render_image(resources: Resources, image: ImageGeneration) -> Image:
         height=image.height,
         content_type=image.content_type,
         bytes=image.bytes,
+        sha256=image.sha256,
         timings=Timings(**image.timings),
         made_with=image.made_with,
         attempts=image.attempts,

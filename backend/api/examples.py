@@ -12,8 +12,9 @@ _SIGNED = "?expires=1767229200&signature=7mT0cQ"
 _GOOD_IMAGE: dict[str, Any] = {
     "id": "5d3a1f4e-9d0c-5b77-8a43-0f5f4b1c2d3e", "index": 0, "status": "completed",
     "prompt": "A bookshop window at dusk, autumn leaves, warm lamplight, watercolour",
-    "model": "sketch", "seed": 42, "width": 1024, "height": 1024,
+    "model": "sdxl", "seed": 42, "width": 1024, "height": 1024,
     "content_type": "image/webp", "bytes": 183220,
+    "sha256": "5a0c3b1f6f0a4c52b8c0d7f1b9e8a4d3c2b1a0f9e8d7c6b5a4938271605f4e3d",
     "url": f"{_FILES}/{TASK_ID}/000/original.webp{_SIGNED}", "url_expires_at": "2026-01-01T01:00:00Z",
     "placeholder": {"blurhash": "LEHV6nWB2yk8pyo0adR*.7kCMdnj", "color": "#b5651d"},
     "srcset": f"{_FILES}/{TASK_ID}/000/thumbnail-512.webp{_SIGNED} 512w",
@@ -21,23 +22,31 @@ _GOOD_IMAGE: dict[str, Any] = {
         {"width": 512, "height": 512, "content_type": "image/webp", "bytes": 20311,
          "url": f"{_FILES}/{TASK_ID}/000/thumbnail-512.webp{_SIGNED}"},
     ],
-    "timings": {"queued_ms": 310, "generate_ms": 2100, "store_ms": 90},
-    "made_with": {"engine": "sketch"}, "attempts": 1, "error": None,
+    "timings": {
+        "queued_ms": 310, "generate_ms": 2100, "load_ms": 0, "encode_ms": 12, "denoise_ms": 1930,
+        "decode_ms": 140, "store_ms": 90, "upload_ms": 50,
+    },
+    "made_with": {
+        "engine": "diffusers", "revision": "462165984030d82259a11f4367a4eed129e94a7b", "scheduler": "euler",
+        "steps": 30, "guidance": 5.0, "dtype": "bfloat16", "device": "NVIDIA L4", "batch": 4,
+    },
+    "attempts": 1, "error": None,
 }  # fmt: skip
 _FAILED_IMAGE: dict[str, Any] = dict.fromkeys(_GOOD_IMAGE) | {
     "id": "b1c9a7d2-3f6e-5c11-9e58-7a2d4c6b8e90", "index": 1, "status": "failed",
     "prompt": "A stack of old books beside a red maple branch, morning light, linocut",
-    "model": "sketch", "seed": 43, "thumbnails": [], "made_with": {}, "attempts": 2,
-    "timings": {"queued_ms": None, "generate_ms": None, "store_ms": None},
+    "model": "sdxl", "seed": 43, "thumbnails": [], "made_with": {}, "attempts": 2,
+    "timings": dict.fromkeys(_GOOD_IMAGE["timings"]),
     "error": {"code": "out_of_memory", "message": "The device ran out of memory.", "retryable": True},
 }  # fmt: skip
 _JOB: dict[str, Any] = {
     "task_id": TASK_ID, "pipeline": "thumbnails", "status": "partially_completed", "waiting_for": None,
     "progress": {"completed": 1, "failed": 1, "total": 2, "fraction": 1.0},
     "input": {
-        "message": "autumn sale for a small bookshop", "count": 2, "model": "sketch", "width": 1024,
-        "height": 1024, "steps": None, "guidance": None, "negative_prompt": None, "title": None, "seed": 42,
-        "output_format": "webp", "thumbnail_sizes": [512],
+        "message": "autumn sale for a small bookshop", "count": 2, "model": "sdxl", "width": 1024,
+        "height": 1024, "steps": None, "guidance": None, "negative_prompt": None, "scheduler": None,
+        "loras": [{"name": "watercolour", "weight": 0.8}], "title": None, "seed": 42, "reproducible": False,
+        "preview": True, "output_format": "webp", "thumbnail_sizes": [512],
     },
     "images": [_GOOD_IMAGE, _FAILED_IMAGE], "error": None, "metadata": {"order": "17"},
     "created_at": "2026-01-01T00:00:00Z", "started_at": "2026-01-01T00:00:00.310000Z",
@@ -48,16 +57,25 @@ _JOB: dict[str, Any] = {
     },
 }  # fmt: skip
 _MODEL: dict[str, Any] = {
-    "name": "sketch", "engine": "sketch", "description": "Composed pictures; no GPU, no weights.",
-    "tasks": ["text-to-image"], "min_size": 64, "max_size": 2048, "size_multiple": 8, "max_steps": 50,
-    "default_width": 1024, "default_height": 1024, "default_steps": None, "default_guidance": None,
-    "can_set_title": True, "default": True, "workers": 1, "loaded": 1,
+    "name": "sdxl", "engine": "diffusers", "description": "Stable Diffusion XL 1.0.", "family": "sdxl",
+    "revision": "462165984030d82259a11f4367a4eed129e94a7b", "license": "CreativeML Open RAIL++-M",
+    "tasks": ["text-to-image", "image-to-image", "inpainting"], "min_size": 512, "max_size": 2048,
+    "size_multiple": 8, "max_pixels": 1_572_864, "max_steps": 100, "default_width": 1024,
+    "default_height": 1024, "default_steps": 30, "default_guidance": 5.0, "default_strength": 0.6,
+    "schedulers": ["ddim", "euler"], "default_scheduler": "euler",
+    "loras": [
+        {"name": "watercolour", "description": "Wet on wet.", "default_weight": 0.8, "license": None},
+    ],
+    "max_loras": 2, "can_set_title": False, "can_negative_prompt": True, "can_preview": True,
+    "can_reproduce": True, "default": True, "workers": 2, "loaded": 1, "loading": 1,
 }  # fmt: skip
 _WORKER: dict[str, Any] = {
     "name": "gpu-7f3c", "version": "0.1.0",
     "device": {"kind": "cuda", "name": "NVIDIA L4", "index": 0, "memory_bytes": 24_000_000_000},
-    "models": ["sketch"], "loaded": ["sketch"], "state": "ready", "concurrency": 4, "running": 1, "done": 128,
-    "failed": 0, "started_at": "2026-01-01T00:00:00Z", "seen_at": "2026-01-01T08:00:00Z",
+    "models": ["sdxl", "flux-schnell"], "loaded": ["sdxl"], "loading": ["flux-schnell"], "state": "ready",
+    "concurrency": 4, "running": 1, "doing": "sdxl: 1 image, step 12 of 30",
+    "memory_used_bytes": 9_200_000_000, "done": 128, "failed": 0, "started_at": "2026-01-01T00:00:00Z",
+    "seen_at": "2026-01-01T08:00:00Z",
 }  # fmt: skip
 _CURSOR = "http://127.0.0.1:8000/v1/jobs?limit=20&cursor=YgGTnF6LHX9gp8Lk1rjwocM"
 

@@ -13,25 +13,53 @@ from backend.api.documentation import problems
 router = APIRouter(tags=["fleet"])
 
 
+class LoraOffer(views.View):
+    """A LoRA that a model may be asked to work with."""
+
+    name: str = Field(description="What a request's `loras` name.", examples=["watercolour"])
+    description: str = ""
+    default_weight: float = Field(default=1.0, description="What it works with where a request gives none.")
+    license: str | None = Field(default=None, description="A note for those who use its images.")
+
+
 class Model(views.View):
     """What can be asked for under one alias."""
 
     name: str = Field(description="The alias: what a request's `model` takes.")
     engine: str | None = Field(default=None, description="What runs it; null while no worker has said.")
     description: str = ""
-    tasks: list[str] = Field(default=[], description="Such as `text-to-image`.")
+    family: str | None = Field(default=None, description="Such as `sdxl`: LoRAs fit within a family.")
+    revision: str | None = Field(
+        default=None, description="Of its weights; images say it in `made_with`, where there is one."
+    )
+    license: str | None = Field(default=None, description="A note for those who use its images.")
+    tasks: list[str] = Field(default=[], description="Of `text-to-image`, `image-to-image` and `inpainting`.")
     min_size: int | None = Field(default=None, description="Pixels, each side.")
     max_size: int | None = Field(default=None, description="Pixels, each side.")
     size_multiple: int | None = Field(default=None, description="Each side is a multiple of it.")
+    max_pixels: int | None = Field(default=None, description="Width x height at most; null: as its sides.")
     max_steps: int | None = None
     default_width: int | None = Field(default=None, description="Pixels.")
     default_height: int | None = Field(default=None, description="Pixels.")
     default_steps: int | None = None
     default_guidance: float | None = None
+    default_strength: float | None = Field(
+        default=None, description="How much of a reference is made anew, from 0 to 1."
+    )
+    schedulers: list[str] = Field(
+        default=[], description="What a request's `scheduler` takes; none: it can't be chosen."
+    )
+    default_scheduler: str | None = None
+    loras: list[LoraOffer] = Field(default=[], description="What a request's `loras` take.")
+    max_loras: int = Field(default=0, description="How many of them at once.")
     can_set_title: bool = Field(default=False, description="Whether it takes a `title`.")
+    can_negative_prompt: bool = Field(default=False, description="Whether it takes a `negative_prompt`.")
+    can_preview: bool = Field(default=False, description="Whether it takes `preview`.")
+    can_reproduce: bool = Field(default=False, description="Whether it takes `reproducible`.")
     default: bool = Field(default=False, description="Used when a request names none.")
     workers: int = Field(default=0, description="Live workers that serve it.")
     loaded: int = Field(default=0, description="Those of them that can begin without loading it first.")
+    loading: int = Field(default=0, description="Those of them that are downloading or loading it now.")
 
 
 class ModelList(views.View):
@@ -57,11 +85,16 @@ class Worker(views.View):
     device: Device
     models: list[str] = Field(description="Aliases that it serves.")
     loaded: list[str] = Field(description="Those that it can begin with at once.")
+    loading: list[str] = Field(description="Those that it is downloading or loading now.")
     state: Literal["starting", "ready", "draining"] = Field(
         description="`draining`: finishes what it has, takes nothing new."
     )
     concurrency: int = Field(description="How many images it takes at once.")
     running: int = Field(description="Images in hand.")
+    doing: str | None = Field(
+        description="What its engine is at, in words; null: nothing, or it doesn't say."
+    )
+    memory_used_bytes: int | None = Field(description="Of the device; null: unknown.")
     done: int = Field(description="Images made since it started.")
     failed: int = Field(description="Images failed since it started.")
     started_at: datetime
@@ -89,6 +122,7 @@ def list_models(resources: ResourcesDep, _owner: OwnerDep) -> ModelList:
                 default=name == settings.default_model,
                 workers=len(serving),
                 loaded=sum(name in node.loaded for node in serving),
+                loading=sum(name in node.loading for node in serving),
             )
         )
     return ModelList(results=results)
@@ -103,8 +137,7 @@ def list_workers(resources: ResourcesDep, _owner: OwnerDep) -> WorkerList:
                 name=node.node,
                 device=Device(**node.device.model_dump()),
                 models=[card.name for card in node.models],
-                loaded=list(node.loaded),
-                **node.model_dump(exclude={"node", "device", "models", "loaded"}),
+                **node.model_dump(exclude={"node", "device", "models"}),
             )
             for node in resources.nodes.snapshot().nodes
         ]

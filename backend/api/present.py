@@ -12,6 +12,7 @@ from backend.jobs import queries
 from backend.jobs.models import ENDED, Job, Status
 from backend.resources import Resources
 from backend.views import WaitingFor
+from contract.messages import NodeAnnouncement
 
 
 def find(session: Session, job_id: UUID, owner: str) -> Job:
@@ -59,11 +60,22 @@ def why_waiting(resources: Resources, session: Session, job: Job) -> WaitingFor 
         return WaitingFor(reason="no_worker_for_model", message=f"No live worker serves the model {model}.")
     if not job.images:
         return None  # its prompts are being written
-    if ahead := queries.images_ahead(session, job, model):
-        return WaitingFor(reason="ahead_of_you", message=f"{ahead} images are ahead.", position=ahead)
+    ahead = queries.images_ahead(session, job, model)
     if not any(model in node.loaded for node in serving):
-        return WaitingFor(reason="cold_load", message=f"The model {model} is being loaded.")
+        return _cold_load(model, serving, ahead)
+    if ahead:
+        return WaitingFor(reason="ahead_of_you", message=f"{ahead} images are ahead.", position=ahead)
     return None
+
+
+def _cold_load(model: str, serving: Sequence[NodeAnnouncement], ahead: int) -> WaitingFor:
+    """Says what changes seldom: each other answer is one more for those who poll."""
+    loading = [node.node for node in serving if model in node.loading]
+    if loading:
+        message = f"The model {model} is being loaded by {' and '.join(loading)}."
+    else:
+        message = f"No live worker has the model {model} loaded; it is loaded when its turn comes."
+    return WaitingFor(reason="cold_load", message=message, position=ahead or None)
 
 
 def _in_hand(status: Status, generated_at: datetime | None) -> bool:

@@ -135,6 +135,7 @@ def test_workers_and_models_are_listed(fanfare: Fanfare, api: ScriptedApi) -> No
 
     assert all(word in workers.stdout for word in ("box-1", "H200", "sdxl", "3"))
     assert all(word in models.stdout for word in ("sdxl", "diffusers", "64 to 2048"))
+    assert not any(word in models.stdout for word in ("LoRAs", "license")), "columns with nothing in them"
 
 
 def test_a_key_is_made_listed_and_revoked(fanfare: Fanfare) -> None:
@@ -165,6 +166,31 @@ def test_a_database_that_is_none_is_told_plainly(fanfare: Fanfare) -> None:
     assert result.returncode == 1
     assert "FANFARE_DATABASE_URL" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_operators_see_what_nodes_are_at(
+    fanfare: Fanfare, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a node that has one model loaded, and is loading another
+    node = {
+        "name": "box-1", "state": "ready", "models": ["sdxl", "flux", "sana"], "loaded": ["sdxl"],
+        "loading": ["flux"], "doing": "sdxl: 4 images", "memory_used_bytes": 9_200_000_000,
+        "device": {"name": "H200", "memory_bytes": 150_000_000_000},
+    }  # fmt: skip
+    model = {
+        "name": "flux", "workers": 2, "loaded": 1, "loading": 1, "tasks": ["text-to-image", "inpainting"],
+        "loras": [{"name": "ink"}], "license": "Apache-2.0",
+    }  # fmt: skip
+    api.on("GET /v1/workers", as_json({"results": [node]}))
+    api.on("GET /v1/models", as_json({"results": [model]}))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    workers, models = fanfare("workers", "--server", api.url), fanfare("models", "--server", api.url)
+
+    for words in ("9.2 of 150.0 GB", "sdxl*, flux..., sana", "sdxl: 4 images"):
+        assert words in workers.stdout
+    for words in ("1 (+1 loading)", "text-to-image, inpainting", "ink", "Apache-2.0"):
+        assert words in models.stdout
 
 
 def test_a_worker_without_a_broker_says_so(fanfare: Fanfare) -> None:

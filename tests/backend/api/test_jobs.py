@@ -42,7 +42,8 @@ def make(server: Server, job_id: UUID, index: int) -> None:
             GeneratedImage(
                 job_id=job_id, image_id=ids.image_id(job_id, index), index=index, run=1, key=key,
                 content_type="image/webp", bytes=8, sha256="0" * 64, width=64, height=64, seed=1,
-                model="sketch", node="n1", attempts=1, timings=Timings(queued_ms=1),
+                model="sketch", node="n1", attempts=1, timings=Timings(queued_ms=1, denoise_ms=7),
+                made_with={"steps": 4},
             ),
             now(),
         )  # fmt: skip
@@ -77,6 +78,18 @@ def test_a_job_is_seen_growing(api: httpx.Client, server: Server) -> None:
     assert job["images"][0]["placeholder"] == {"blurhash": "L00000fQfQfQ", "color": "#112233"}
     assert job["images"][1]["error"]["code"] == "worker_lost"
     assert job["progress"] == {"completed": 1, "failed": 1, "total": 2, "fraction": 1.0}
+
+
+def test_an_image_tells_how_it_was_made(api: httpx.Client, server: Server) -> None:
+    job_id = submit(api)
+    plan(server, job_id)
+    make(server, job_id, 0)
+    made, other = api.get(f"/v1/jobs/{job_id}").json()["images"]
+    assert (made["made_with"], made["sha256"]) == ({"steps": 4}, "0" * 64)
+    assert {name: value for name, value in made["timings"].items() if value is not None} == {
+        "queued_ms": 1, "denoise_ms": 7,
+    }  # fmt: skip
+    assert (other["made_with"], other["sha256"], set(other["timings"].values())) == ({}, None, {None})
 
 
 def test_an_etag_saves_the_body(api: httpx.Client, server: Server) -> None:
