@@ -8,7 +8,7 @@ from contract.messages import Task
 
 # Names that requests and catalogs use for schedulers, by what the model was trained to predict.
 NOISE_SCHEDULERS: Final = (
-    "ddim", "ddpm", "deis", "dpmpp-2m", "dpmpp-2m-karras", "dpmpp-2m-sde", "dpmpp-2m-sde-karras", "euler",
+    "ddim", "ddpm", "dpmpp-2m", "dpmpp-2m-karras", "dpmpp-2m-sde", "dpmpp-2m-sde-karras", "euler",
     "euler-a", "heun", "lcm", "pndm", "unipc",
 )  # fmt: skip
 FLOW_SCHEDULERS: Final = ("flow-euler",)

@@ -31,7 +31,7 @@ class LatentPreview:
         if not torch.isfinite(finished).all() or not finished.std() > 0:
             return
         picture = pixels.detach().cpu().permute(2, 0, 1).float()[None]
-        colours = functional.adaptive_avg_pool2d(picture, finished.shape[1:])[0] / 255
+        colours = functional.adaptive_avg_pool2d(picture, (finished.shape[1], finished.shape[2]))[0] / 255
         self._map = torch.linalg.lstsq(by_place(finished), colours.flatten(1).T, driver="gelsd").solution
         self._spread = float(finished.std())
 

@@ -94,7 +94,7 @@ def test_a_flow_keeps_its_shift_under_another_name() -> None:
 
 
 def test_an_unknown_one_is_refused_with_those_there_are() -> None:
-    with pytest.raises(UnknownScheduler, match="'eulr'; there are: .*euler-a"):
+    with pytest.raises(UnknownScheduler, match=r"'eulr'; there are: .*euler-a"):
         make("eulr", PNDMScheduler(**BETAS))
 
 
