@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -30,6 +30,7 @@ from gpu_worker.batcher import Batcher, Draining, EngineDied, Served
 from gpu_worker.engines.base import Failure, ImageRequest, Picture
 from gpu_worker.fail_open import FailOpen
 from gpu_worker.finisher import Finisher, Stored
+from gpu_worker.reference import ReferenceFailed, References, Start
 from gpu_worker.reports import Reports
 from gpu_worker.upload import EXPIRED, UploadFailed, expired
 from gpu_worker.watch import NodeWatch
@@ -77,6 +78,7 @@ class Parts:
     fail_open: FailOpen
     reports: Reports
     tally: Tally
+    references: References = field(default_factory=References)
 
 
 class Generation:
@@ -148,7 +150,7 @@ class Generation:
             return result_of_failure(message, exc.failure, self._node, attempt)
 
     def _made(self, message: GenerateImage, attempt: int) -> GeneratedImage:
-        served, picture = self._picture(message, attempt)
+        served, picture = self._picture(message, attempt, self._start(message))
         try:
             stored = self._parts.finisher.finish(picture, message, seconds_left=_left(message))
         except UploadFailed as exc:
@@ -213,12 +215,19 @@ class Generation:
         )
         self._parts.reports.started(started)
 
+    def _start(self, message: GenerateImage) -> Start:
+        try:
+            return self._parts.references.load(message, seconds_left=_left(message))
+        except ReferenceFailed as exc:
+            logger.warning("Image %s has nothing to start from: %s", message.image_id, exc)
+            raise NotMade(exc.failure) from exc
+
     # -- the engine -----------------------------------------------------------------------------------
 
-    def _picture(self, message: GenerateImage, attempt: int) -> tuple[Served, Picture]:
+    def _picture(self, message: GenerateImage, attempt: int, start: Start) -> tuple[Served, Picture]:
         for turn in range(1, ENGINE_TURNS + 1):
             try:
-                served = self._served(message, attempt, turn)
+                served = self._served(message, attempt, turn, start)
             except EngineDied:
                 raise  # its attempt counts: it may be what the engine died of
             except Draining:
@@ -233,9 +242,9 @@ class Generation:
             self._pause(turn, message)
         raise NotMade(failure)
 
-    def _served(self, message: GenerateImage, attempt: int, turn: int) -> Served:
+    def _served(self, message: GenerateImage, attempt: int, turn: int, start: Start) -> Served:
         """One turn in the engine. A prompt that was begun before and lost goes alone: it may be poison."""
-        request = _request(message, f"{message.image_id}:{message.run}:{attempt}:{turn}")
+        request = _request(message, f"{message.image_id}:{message.run}:{attempt}:{turn}", start)
         parts, alone, begun = self._parts, attempt > 1, threading.Event()
 
         def on_begin() -> None:
@@ -385,7 +394,7 @@ def _left(message: GenerateImage) -> float:
     return seconds_left(message.deadline, datetime.now(UTC))
 
 
-def _request(message: GenerateImage, request_id: str) -> ImageRequest:
+def _request(message: GenerateImage, request_id: str, start: Start) -> ImageRequest:
     return ImageRequest(
         id=request_id,
         model=message.model,
@@ -400,6 +409,8 @@ def _request(message: GenerateImage, request_id: str) -> ImageRequest:
         scheduler=message.scheduler,
         loras=message.loras,
         task=message.task,
+        reference=start.reference,
+        mask=start.mask,
         strength=message.strength,
         reproducible=message.reproducible,
         revision=message.revision,
@@ -424,6 +435,9 @@ def _fault_in(message: GenerateImage, card: ModelCard) -> str | None:
 def _fault_in_options(message: GenerateImage, card: ModelCard) -> str | None:
     if message.task not in card.tasks:
         return f"The model can't do {message.task}."
+    needs = (message.task != "text-to-image", message.task == "inpainting")
+    if needs != (message.reference is not None, message.mask is not None):
+        return f"What is given to start from is not what {message.task} needs."
     if message.scheduler is not None and message.scheduler not in card.schedulers:
         return f"The model knows no scheduler {message.scheduler!r}."
     unknown = {lora.name for lora in message.loras} - {lora.name for lora in card.loras}

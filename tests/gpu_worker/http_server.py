@@ -45,6 +45,9 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: "ScriptedServer"
 
+    def do_GET(self) -> None:
+        self._take()
+
     def do_PUT(self) -> None:
         self._take()
 

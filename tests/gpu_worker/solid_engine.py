@@ -3,10 +3,11 @@
 import threading
 import time
 from collections.abc import Callable, Hashable, Sequence
+from typing import get_args
 
 from PIL import Image
 
-from contract.messages import Device, FailureCode, ModelCard
+from contract.messages import Device, FailureCode, ModelCard, Task
 from gpu_worker.engines.base import EngineState, Failure, ImageRequest, Outcome, Picture, Watch
 
 CANCELED = Failure(FailureCode.CANCELED, "The job was canceled.", retryable=False)
@@ -24,6 +25,7 @@ class SolidEngine:
         self.go.set()
         self.begun = threading.Event()
         self.batches: list[list[str]] = []  # prompts
+        self.requests: list[ImageRequest] = []
         self.threads: set[str] = set()
         self.misbehave: list[Callable[[Sequence[ImageRequest]], list[Outcome] | None]] = []  # one per call
         self.warm: tuple[str, ...] = ("solid",)
@@ -31,7 +33,10 @@ class SolidEngine:
         self.closed = False
 
     def models(self) -> Sequence[ModelCard]:
-        return [ModelCard(name=name, engine=self.name, min_size=16) for name in ("solid", "other")]
+        tasks = get_args(Task)
+        return [
+            ModelCard(name=name, engine=self.name, min_size=16, tasks=tasks) for name in ("solid", "other")
+        ]
 
     def state(self) -> EngineState:
         return EngineState(loaded=self.warm)
@@ -46,6 +51,7 @@ class SolidEngine:
         return self.cap
 
     def generate(self, batch: Sequence[ImageRequest], watch: Watch) -> list[Outcome]:
+        self.requests += batch
         self.batches.append([request.prompt for request in batch])
         self.threads.add(threading.current_thread().name)
         self.begun.set()

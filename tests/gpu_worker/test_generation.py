@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 import redis
+from PIL import Image
 
 from contract.messages import FailureCode, GeneratedImage, GenerateImage, ImageFailure, ImageStarted
 from contract.signals import Signals, connect
@@ -24,10 +25,12 @@ from gpu_worker.generation import Generation, Parts, Result
 from gpu_worker.upload import Uploader
 from gpu_worker.watch import NodeWatch
 from tests.gpu_worker.http_server import Answer, ScriptedServer
-from tests.gpu_worker.messages import message, upload_to
+from tests.gpu_worker.messages import download_from, message, upload_to
 from tests.gpu_worker.solid_engine import SolidEngine
+from tests.gpu_worker.test_reference import encode
 
 NODE = "n/cpu/1"
+PICTURE = encode(Image.new("RGB", (40, 20), "red"))
 
 
 class Heard:
@@ -102,6 +105,13 @@ def running(signals: Signals, storage: ScriptedServer) -> Iterator[Rig]:
 
 
 @pytest.fixture
+def files() -> Iterator[ScriptedServer]:
+    """Hands out references."""
+    with ScriptedServer() as server:
+        yield server
+
+
+@pytest.fixture
 def rig(signals: Signals, storage: ScriptedServer) -> Iterator[Rig]:
     yield from running(signals, storage)
 
@@ -128,6 +138,46 @@ def test_makes_stores_and_reports_an_image(rig: Rig) -> None:
     assert [(start.image_id, start.attempts) for start in rig.heard.starts] == [(asked.image_id, 1)]
     assert rig.heard.ends == [result]
     assert (rig.tally.running, rig.tally.done, rig.tally.failed) == (0, 1, 0)
+
+
+def test_an_image_starts_from_what_the_message_names(rig: Rig, files: ScriptedServer) -> None:
+    files.script([Answer(body=PICTURE)])
+    given = download_from(files.url + "/r", PICTURE)
+
+    made = rig.make(rig.message(task="inpainting", reference=given, mask=given, strength=0.4))
+
+    assert isinstance(made, GeneratedImage)
+    (request,) = rig.engine.requests
+    assert request.reference is not None
+    assert request.mask is not None
+    assert (request.task, request.strength) == ("inpainting", 0.4)
+    assert (request.reference.mode, request.mask.mode) == ("RGB", "L")
+
+
+def test_a_reference_that_can_not_be_had_is_a_failure(rig: Rig, files: ScriptedServer) -> None:
+    files.script([Answer(404), Answer(body=b"not an image")])
+    gone, broken = download_from(files.url + "/r", PICTURE), download_from(files.url + "/r", b"not an image")
+
+    codes = [rig.fails(rig.message(task="image-to-image", reference=one)).code for one in (gone, broken)]
+
+    assert codes == [FailureCode.REFERENCE_UNAVAILABLE, FailureCode.REFERENCE_REFUSED]
+    assert rig.engine.batches == []
+
+
+def test_a_reference_whose_url_expired_is_signed_anew_as_uploads_are(rig: Rig, files: ScriptedServer) -> None:
+    files.script([Answer(403), Answer(body=PICTURE)])
+    asked = rig.message(task="image-to-image", reference=download_from(files.url + "/r", PICTURE))
+
+    assert rig.fails(asked).code is FailureCode.UPLOAD_EXPIRED
+    assert isinstance(rig.make(asked), GeneratedImage)  # the same run: nothing was kept, nothing counted
+    assert rig.signals.count_attempt(asked.image_id, asked.run) == 2
+
+
+@pytest.mark.parametrize("given", [{}, {"mask": True}, {"reference": True, "mask": True}])
+def test_a_task_needs_what_it_starts_from(rig: Rig, given: dict[str, bool]) -> None:
+    starts = {name: download_from("http://127.0.0.1:9/r", PICTURE) for name in given}
+
+    assert rig.fails(rig.message(task="image-to-image", **starts)).code is FailureCode.INVALID_REQUEST
 
 
 def test_a_second_delivery_gets_the_first_result_and_makes_nothing(rig: Rig) -> None:

@@ -1,0 +1,176 @@
+"""Fetches what an image starts from by its signed URL, and opens it without trusting those who sent it."""
+
+import asyncio
+import hashlib
+import itertools
+import random
+import ssl
+import struct
+import time
+import zlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from http import HTTPStatus
+from io import BytesIO
+from typing import Literal
+
+import httpx
+from PIL import Image, ImageFile
+
+from contract.messages import FailureCode, GenerateImage, SignedDownload
+from gpu_worker.engines.base import Failure
+
+TIMEOUT_S = 60.0  # for one file, all tries together
+FIRST_PAUSE_S = 0.5  # doubled after each try, with jitter
+LONGEST_PAUSE_S = 8.0
+LONGEST_TRY_S = 20.0  # after which a silent storage is asked anew
+
+FORMATS = ("PNG", "JPEG", "WEBP")  # nothing else is even tried
+MODES = {"1", "L", "LA", "P", "RGB", "RGBA"}  # of 8 bits: what can be converted without surprises
+MAX_PIXELS = 32 * 1024 * 1024  # the backend sends what the image needs, which is less
+MAX_SIDE = 16_384  # pixels
+JPEG_PIXELS_PER_BYTE = 600  # more can't be said in JPEG: the rest would be made up
+
+EXPIRED = Failure(  # the code that has the whole message signed anew, and this image made again
+    FailureCode.UPLOAD_EXPIRED, "The storage no longer hands out what the image starts from.", retryable=True
+)
+AWAY = Failure(
+    FailureCode.REFERENCE_UNAVAILABLE,
+    "What the image starts from could not be fetched: the storage is away.",
+    retryable=True,
+)
+GONE = Failure(
+    FailureCode.REFERENCE_UNAVAILABLE, "What the image starts from is not in the storage.", retryable=True
+)
+TOO_LARGE = Failure(
+    FailureCode.REFERENCE_REFUSED, "What the image starts from is larger than announced.", retryable=False
+)
+NOT_AN_IMAGE = Failure(
+    FailureCode.REFERENCE_REFUSED,
+    "What the image starts from is not an image that is taken.",
+    retryable=False,
+)
+
+_EXPIRED_STATUSES = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+_PASSING_STATUSES = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
+
+# What Pillow raises for broken files: it lets out whatever its parsers trip over.
+_BROKEN = (
+    OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError,
+    struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning,
+)  # fmt: skip
+
+
+class ReferenceFailed(Exception):
+    """The image to start from can't be had."""
+
+    def __init__(self, failure: Failure, reason: str) -> None:
+        self.failure = failure
+        super().__init__(reason)  # for the log: without the URL, which is a key
+
+
+@dataclass(frozen=True)
+class Start:
+    """What an image starts from, opened."""
+
+    reference: Image.Image | None = None  # RGB
+    mask: Image.Image | None = None  # L
+
+
+class References:
+    """Makes signed GETs. May be used by many threads at once."""
+
+    def __init__(self, timeout_s: float = TIMEOUT_S, *, first_pause_s: float = FIRST_PAUSE_S) -> None:
+        self._timeout_s = timeout_s
+        self._first_pause_s = first_pause_s
+        self._tls = ssl.create_default_context()
+
+    def load(self, message: GenerateImage, *, seconds_left: float) -> Start:
+        """What this message names, within `timeout_s` each, and `seconds_left`. Raises `ReferenceFailed`."""
+        until = time.monotonic() + seconds_left
+        reference, mask = message.reference, message.mask
+        return Start(
+            reference=open_image(self._fetch(reference, until), "RGB") if reference else None,
+            mask=open_image(self._fetch(mask, until), "L") if mask else None,
+        )
+
+    def _fetch(self, download: SignedDownload, until: float) -> bytes:
+        if download.expires_at <= datetime.now(UTC):
+            raise ReferenceFailed(EXPIRED, "expired")
+        until = min(until, time.monotonic() + self._timeout_s)
+        for turn in itertools.count(1):
+            try:
+                return self._fetch_once(download, min(until, time.monotonic() + LONGEST_TRY_S))
+            except ReferenceFailed as exc:
+                pause = self._pause_s(turn)
+                if exc.failure is not AWAY or time.monotonic() + pause >= until:
+                    raise
+            time.sleep(pause)
+        raise AssertionError("unreachable: it returns or raises")
+
+    def _pause_s(self, turn: int) -> float:
+        longest: float = min(self._first_pause_s * 2 ** min(turn - 1, 10), LONGEST_PAUSE_S)
+        return longest * random.uniform(0.5, 1)  # noqa: S311 - jitter
+
+    def _fetch_once(self, download: SignedDownload, until: float) -> bytes:
+        try:
+            content = asyncio.run(self._content(download, until - time.monotonic()))
+        except TimeoutError as exc:
+            raise ReferenceFailed(AWAY, "no answer in time") from exc
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as exc:
+            raise ReferenceFailed(GONE, "not a URL that can be asked") from exc
+        except httpx.HTTPError as exc:
+            raise ReferenceFailed(AWAY, type(exc).__name__) from exc
+        if download.sha256 not in (None, hashlib.sha256(content).hexdigest()):
+            raise ReferenceFailed(AWAY, "other bytes than were announced")
+        return content
+
+    async def _content(self, download: SignedDownload, timeout_s: float) -> bytes:
+        """One GET. Async for one reason: so there is a deadline for the whole, whatever the server drips."""
+        headers = {"Accept-Encoding": "identity"}  # what is counted is what is kept
+        async with (
+            asyncio.timeout(max(timeout_s, 0)),
+            httpx.AsyncClient(verify=self._tls, timeout=timeout_s, follow_redirects=False) as client,
+            client.stream("GET", download.url, headers=headers) as response,
+        ):
+            if response.status_code != HTTPStatus.OK:
+                raise ReferenceFailed(_failure_of(response.status_code), f"status {response.status_code}")
+            content = bytearray()
+            async for chunk in response.aiter_raw():
+                content += chunk
+                if len(content) > download.max_bytes:
+                    raise ReferenceFailed(TOO_LARGE, f"more than {download.max_bytes} bytes")
+            return bytes(content)
+
+
+def _failure_of(status: int) -> Failure:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _PASSING_STATUSES:
+        return AWAY
+    return EXPIRED if status in _EXPIRED_STATUSES else GONE
+
+
+def open_image(content: bytes, mode: Literal["RGB", "L"]) -> Image.Image:
+    """The picture in this mode, without metadata. Its header is judged before its pixels are decoded."""
+    try:
+        with Image.open(BytesIO(content), formats=FORMATS) as file:
+            assert isinstance(file, ImageFile.ImageFile)
+            _check_header(file, len(content))
+            file.load()
+            image = file.convert(mode)
+            image = image.copy() if image is file else image  # a file knows more than its pixels
+    except _BROKEN as exc:
+        raise ReferenceFailed(NOT_AN_IMAGE, type(exc).__name__) from exc
+    image.info = {}
+    return image
+
+
+def _check_header(file: ImageFile.ImageFile, length: int) -> None:
+    width, height = file.size
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise ReferenceFailed(NOT_AN_IMAGE, f"{width}x{height} pixels")
+    if getattr(file, "n_frames", 1) != 1:
+        raise ReferenceFailed(NOT_AN_IMAGE, "several frames")
+    if file.mode not in MODES:
+        raise ReferenceFailed(NOT_AN_IMAGE, f"mode {file.mode}")
+    if file.format == "JPEG" and width * height > length * JPEG_PIXELS_PER_BYTE:
+        raise ReferenceFailed(NOT_AN_IMAGE, "ends before its last pixel")
