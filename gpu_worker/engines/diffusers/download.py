@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gpu_worker.engines.diffusers.catalog import COMMIT
 from gpu_worker.engines.diffusers.family_facts import FAMILY_FACTS
 from gpu_worker.engines.diffusers.hub import BRANCH, NotDownloaded, Place, Wanted, find, snapshot
-from gpu_worker.engines.diffusers.lock_file import Locked, LockedFile, read_lock, write_lock
+from gpu_worker.engines.diffusers.lock_file import Locked, LockedFile, UnreadableLock, read_lock, write_lock
 from gpu_worker.engines.diffusers.weights import (
     INDEX,
     WITHOUT_WEIGHTS,
@@ -35,6 +35,7 @@ TIMEOUT_S: Final = 30.0
 SPARE_BYTES: Final = 500_000_000  # of the disk, to stay free
 CHUNK: Final = 4 * 2**20
 TEXTS: Final = frozenset({".json", ".txt", ".model", ".jinja"})  # configurations and tokenizers
+NOT_WRITABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR})
 CLASSIFIER: Final = ("config.json", "preprocessor_config.json")
 
 
@@ -85,12 +86,8 @@ class Hub:
             commit = self._commit(wanted, update=update)
             files = self._files(wanted, commit)
             self._fetch(wanted, commit, files, say)
-        folder = snapshot(self.cache, wanted.source, commit)
-        say(f"verifying {len(files)} files")
-        hashes = {name: _verified(folder / name, remote) for name, remote in files.items()}
-        _examine(wanted, folder)
-        locked = {name: LockedFile(bytes=files[name].bytes, sha256=hashes[name]) for name in files}
-        write_lock(self.cache, wanted.key, Locked(revision=commit, files=locked))
+            locked = self._verified(wanted, commit, files, say)
+            write_lock(self.cache, wanted.key, locked)
         return find(wanted, self.cache)
 
     def _api(self) -> "HfApi":
@@ -143,9 +140,9 @@ class Hub:
         free = shutil.disk_usage(self.cache).free
         if missing + SPARE_BYTES > free:
             raise DownloadFailed(
-                f"{wanted.told} needs {_gb(missing)}, and the disk of {self.cache} has {_gb(free)} free"
+                f"{wanted.told} needs {in_words(missing)}; on the disk of {self.cache} are {in_words(free)}"
             )
-        say(f"{wanted.source} at {commit[:12]}: {len(files)} files, {_gb(missing)} to fetch")
+        say(f"{wanted.source} at {commit[:12]}: {len(files)} files, {in_words(missing)} to fetch")
         snapshot_download(
             wanted.source,
             revision=commit,
@@ -155,12 +152,20 @@ class Hub:
             allow_patterns=[glob.escape(name) for name in files],
         )
 
+    def _verified(self, wanted: Wanted, commit: str, files: Mapping[str, Remote], say: Say) -> Locked:
+        folder = snapshot(self.cache, wanted.source, commit)
+        say(f"verifying {len(files)} files")
+        hashes = {name: _verified(folder / name, remote) for name, remote in files.items()}
+        _examine(wanted, folder)
+        locked = {name: LockedFile(bytes=files[name].bytes, sha256=hashes[name]) for name in files}
+        return Locked(revision=commit, files=locked)
+
 
 def _here(wanted: Wanted, cache: Path) -> Place | None:
     """Where a finished download of it is."""
     try:
         return find(wanted, cache) if wanted.key in read_lock(cache) else None
-    except NotDownloaded:
+    except (NotDownloaded, UnreadableLock):
         return None
 
 
@@ -252,7 +257,7 @@ def _examine(wanted: Wanted, folder: Path) -> None:
 
 @contextmanager
 def _in_plain_words(wanted: Wanted, endpoint: str) -> Iterator[None]:
-    """The hub's errors as `DownloadFailed`."""
+    """The hub's and the disk's errors as `DownloadFailed`."""
     import httpx2
     from huggingface_hub import errors
 
@@ -269,6 +274,8 @@ def _in_plain_words(wanted: Wanted, endpoint: str) -> Iterator[None]:
         ) from exc
     except errors.RevisionNotFoundError as exc:
         raise DownloadFailed(f"{page} has no commit {wanted.revision or BRANCH}") from exc
+    except UnreadableLock as exc:
+        raise DownloadFailed(str(exc)) from exc
     except errors.OfflineModeIsEnabled as exc:
         raise DownloadFailed("HF_HUB_OFFLINE is set: unset it to download") from exc
     except (errors.HfHubHTTPError, httpx2.HTTPError, OSError) as exc:
@@ -279,7 +286,7 @@ def _why(exc: Exception, page: str) -> str:
     """In plain words; without addresses of other hosts, which may carry signatures."""
     if isinstance(exc, OSError) and exc.errno in {errno.ENOSPC, errno.EDQUOT}:
         return "the disk is full; what is fetched is kept, and the next try goes on from there"
-    if isinstance(exc, PermissionError) or (isinstance(exc, OSError) and exc.errno == errno.EROFS):
+    if isinstance(exc, OSError) and exc.errno in NOT_WRITABLE:
         return f"the cache can't be written: {exc.filename}"
     response = getattr(exc, "response", None)
     if response is not None and response.status_code in {401, 403}:
@@ -289,5 +296,6 @@ def _why(exc: Exception, page: str) -> str:
     return f"{page} can't be fetched ({type(exc).__name__}); what is fetched is kept: try again"
 
 
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.2f} GB"
+def in_words(size: int) -> str:
+    """A number of bytes for people."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -47,7 +47,7 @@ def read_lock(cache: Path) -> dict[str, Locked]:
     path = cache / NAME
     try:
         content = _Content.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValidationError) as exc:
         raise UnreadableLock(f"{path} can't be read; delete it and download again") from exc
