@@ -1,21 +1,22 @@
 """`GET /v1/jobs/{task_id}/events`: what happens to a job, as Server-Sent Events.
 
 `job` and `image` events come from the durable log and carry its number as their id, so that a client that
-reconnects with `Last-Event-ID` misses nothing and gets nothing twice. `progress` events are for the eye:
-they are not kept and have no id.
+reconnects with `Last-Event-ID` misses nothing and gets nothing twice. `progress` and `preview` events are for
+the eye: they are not kept and have no id. Who reads slowly gets the newest of them, not all.
 """
 
 import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from pydantic import Field
 
 from backend import views
 from backend.api import present
@@ -34,17 +35,30 @@ DATABASE_PAUSE_S = 1.0
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
+
+class Preview(views.View):
+    """How an unfinished image looks by now."""
+
+    task_id: UUID = Field(description="The job.")
+    image_id: UUID
+    index: int = Field(description="Its place in the job, from 0.")
+    content_type: Literal["image/jpeg"] = "image/jpeg"
+    data: str = Field(
+        description="The picture, in base64: `data:image/jpeg;base64,` and this is a URL for it."
+    )
+
+
 _IMAGE_EVENTS = [event for event in get_args(WebhookEvent) if event.startswith("image.")]
 _ABOUT_A_JOB = {"type": "string", "format": "uuid", "description": "The job."}
 _EVENT: dict[str, Any] = {
     "type": "object",
     "required": ["event", "data"],
     "properties": {
-        "event": {"enum": ["job", "image", "progress"]},
+        "event": {"enum": ["job", "image", "progress", "preview"]},
         "id": {
             "type": "string",
             "pattern": "^[0-9]+$",
-            "description": "For `Last-Event-ID`; not of `progress`.",
+            "description": "For `Last-Event-ID`; not of `progress` and `preview`.",
         },
         "retry": {"type": "integer", "description": "Milliseconds to wait before a reconnect."},
         "data": {
@@ -63,6 +77,7 @@ _EVENT: dict[str, Any] = {
                         "properties": {"task_id": _ABOUT_A_JOB},
                         "required": ["task_id"],
                     },
+                    Preview.model_json_schema(mode="serialization"),
                 ]
             },
         },
@@ -72,7 +87,8 @@ _STREAM: dict[str, Any] = {
     "description": (
         "`event: job` with the job whenever its status changes; `event: image` with the image, its `type` "
         "(`image.started`, `image.generated`, `image.completed`, `image.failed`, `image.canceled`) and "
-        "`task_id`; `event: progress` without an id. Ends after the job has."
+        "`task_id`; `event: progress` without an id; for jobs with `preview`, `event: preview` with a small "
+        "picture of an unfinished image, without an id. Ends after the job has."
     ),
     "headers": {"Cache-Control": header("`no-cache`.")},
     "content": {
@@ -152,20 +168,27 @@ async def _stream(
 ) -> AsyncIterator[bytes]:
     yield format_sse_event(retry=RECONNECT_MS, comment="fanfare")
     told = b""
-    with feed.watching(job_id):
+    shown: dict[int, str] = {}  # by index, the preview that was sent last
+    with feed.watching(job_id, previews=bool(news.job.input.get("preview"))):
         while True:
             for event in news.events:
                 seq = event.seq
                 yield _format(event, news.job)
             if (news.ended and _is_all(news)) or feed.closing:
                 return
-            progress = _format_progress(job_id, news.job, feed.progress(job_id))
+            quiet, signs = not news.events, feed.signs(job_id)
+            progress = _format_progress(job_id, news.job, signs.progress)
             if progress != told:
-                told = progress
+                told, quiet = progress, False
                 yield progress
-            elif not news.events:
+            for image in _unfinished(news.job):  # each is looked up when its turn has come: the newest
+                jpeg = feed.signs(job_id).previews.get(image.index)
+                if jpeg and jpeg != shown.get(image.index):
+                    shown[image.index], quiet = jpeg, False
+                    yield _format_preview(job_id, image, jpeg)
+            if quiet:
                 yield KEEPALIVE_COMMENT
-            await feed.wait(job_id, seq, HEARTBEAT_S)
+            await feed.wait(job_id, seq, HEARTBEAT_S, signs)
             try:
                 news = await run_in_threadpool(_read, resources, job_id, owner, seq)
             except NotFound:  # deleted meanwhile
@@ -209,6 +232,15 @@ def _format_progress(job_id: UUID, job: views.Job, fractions: dict[int, float]) 
         "images": [{"index": index, "fraction": value} for index, value in sorted(fractions.items())],
     }
     return format_sse_event(event="progress", data_str=_dump(data))
+
+
+def _unfinished(job: views.Job) -> list[views.Image]:
+    return [image for image in job.images if image.url is None and image.status in ("pending", "in_progress")]
+
+
+def _format_preview(job_id: UUID, image: views.Image, jpeg: str) -> bytes:
+    preview = Preview(task_id=job_id, image_id=image.id, index=image.index, data=jpeg)
+    return format_sse_event(event="preview", data_str=_dump(views.as_json(preview)))
 
 
 def _dump(data: dict[str, Any]) -> str:

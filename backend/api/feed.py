@@ -5,6 +5,7 @@ The database is asked once per interval for all watched jobs together, however m
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,8 +23,17 @@ from backend.jobs.models import ENDED
 from backend.resources import Resources
 
 INTERVAL_S = 0.2
+PREVIEWS_EVERY_S = 0.5  # they are large beside all else
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What nodes say of a job's images while they make them, by index. The newest only."""
+
+    progress: dict[int, float]  # 0 to 1
+    previews: dict[int, str]  # how they look by now: JPEG, in base64
 
 
 @dataclass
@@ -32,6 +42,7 @@ class Heard:
 
     newest: dict[UUID, int] = field(default_factory=dict)
     progress: dict[UUID, dict[int, float]] = field(default_factory=dict)
+    previews: dict[UUID, dict[int, str]] = field(default_factory=dict)
     known: bool = False  # whether the database answered the last time
 
 
@@ -41,6 +52,8 @@ class Feed:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self._watched: Counter[UUID] = Counter()
+        self._looked_at: Counter[UUID] = Counter()  # those of them whose previews somebody waits for
+        self._previews_read_at = float("-inf")
         self._heard = Heard()
         self._round = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
@@ -59,25 +72,28 @@ class Feed:
             self._task.cancel()
 
     @contextmanager
-    def watching(self, job_id: UUID) -> Iterator[None]:
-        """While this is open, the feed reads what happens to the job."""
-        self._watched[job_id] += 1
+    def watching(self, job_id: UUID, *, previews: bool = False) -> Iterator[None]:
+        """While this is open, the feed reads what happens to the job, and how its images look by now."""
+        counters = [self._watched, self._looked_at] if previews else [self._watched]
+        for counter in counters:
+            counter[job_id] += 1
         try:
             yield
         finally:
-            self._watched[job_id] -= 1
-            if not self._watched[job_id]:
-                del self._watched[job_id]
+            for counter in counters:
+                counter[job_id] -= 1
+                if not counter[job_id]:
+                    del counter[job_id]
 
-    async def wait(self, job_id: UUID, seq: int, seconds: float) -> None:
-        """Returns when the job has an event after `seq`, or another progress, or is gone, or time is up."""
-        before = self._heard.progress.get(job_id)
+    async def wait(self, job_id: UUID, seq: int, seconds: float, seen: Signs | None = None) -> None:
+        """Returns when the job has an event after `seq`, or other signs, or is gone, or time is up."""
+        before = self.signs(job_id) if seen is None else seen
 
         def changed() -> bool:
             heard = self._heard
             if self.closing or not heard.known:
                 return self.closing
-            return heard.newest.get(job_id, seq + 1) > seq or heard.progress.get(job_id) != before
+            return heard.newest.get(job_id, seq + 1) > seq or self.signs(job_id) != before
 
         async def until_changed() -> None:
             async with self._round:
@@ -90,9 +106,9 @@ class Feed:
         except TimeoutError:
             return
 
-    def progress(self, job_id: UUID) -> dict[int, float]:
-        """How far the images in hand are, by index."""
-        return self._heard.progress.get(job_id, {})
+    def signs(self, job_id: UUID) -> Signs:
+        """What is known of the images in hand."""
+        return Signs(self._heard.progress.get(job_id, {}), self._heard.previews.get(job_id, {}))
 
     async def wait_for_end(self, job_id: UUID, seconds: float) -> None:
         """Returns when the job has ended or is gone, or time is up."""
@@ -123,19 +139,19 @@ class Feed:
         while True:
             watched = list(self._watched)
             if watched:
-                self._heard = await self._read_or_wait(watched)
+                self._heard = await self._read_or_wait(watched, list(self._looked_at))
                 async with self._round:
                     self._round.notify_all()
             await asyncio.sleep(INTERVAL_S)
 
-    async def _read_or_wait(self, watched: list[UUID]) -> Heard:
+    async def _read_or_wait(self, watched: list[UUID], looked_at: list[UUID]) -> Heard:
         try:
-            return await run_in_threadpool(self._read, watched)
+            return await run_in_threadpool(self._read, watched, looked_at)
         except Exception:  # whatever it is: all streams of this process depend on the next round
             log.exception("the feed could not read; it goes on")
             return Heard()
 
-    def _read(self, job_ids: list[UUID]) -> Heard:
+    def _read(self, job_ids: list[UUID], looked_at: list[UUID]) -> Heard:
         try:
             with self._resources.db.read_scope() as session:
                 newest = events.newest(session, job_ids)
@@ -143,9 +159,19 @@ class Feed:
             log.warning("the database is away; streams wait for it")
             return Heard()
         try:
-            return Heard(newest, self._resources.signals.progress(job_ids), known=True)
+            progress = self._resources.signals.progress(job_ids)
+            return Heard(newest, progress, self._read_previews(looked_at), known=True)
         except redis.RedisError:
-            return Heard(newest, {}, known=True)
+            return Heard(newest, known=True)
+
+    def _read_previews(self, job_ids: list[UUID]) -> dict[UUID, dict[int, str]]:
+        """Those of the last round while they are fresh enough."""
+        if not job_ids:
+            return {}
+        if time.monotonic() - self._previews_read_at < PREVIEWS_EVERY_S:
+            return self._heard.previews
+        self._previews_read_at = time.monotonic()
+        return {job_id: self._resources.signals.previews(job_id) for job_id in job_ids}
 
 
 def get_feed(request: Request) -> Feed:

@@ -1,5 +1,7 @@
 """GET /v1/jobs/{id}/events: nothing is missed, nothing comes twice."""
 
+import asyncio
+import base64
 import json
 import threading
 import time
@@ -10,8 +12,14 @@ from uuid import UUID
 import httpx
 import pytest
 
-from tests.backend.api.conftest import Server
+from backend.api import events
+from backend.api.feed import Feed
+from backend.jobs import ids
+from contract.messages import ModelCard
+from contract.signals import Signals, connect
+from tests.backend.api.conftest import Server, announce
 from tests.backend.api.test_jobs import make, plan, save, submit
+from tests.services import RedisServer
 
 
 def read(url: str, last: str | None = None) -> Iterator[tuple[str | None, str, dict[str, Any]]]:
@@ -89,6 +97,112 @@ def test_who_has_seen_all_is_told_to_stay_away(api: httpx.Client, server: Server
     last = [event[0] for event in read(url_of(server, job_id))][-1]
     answer = api.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": str(last)})
     assert answer.status_code == 204
+
+
+class TestPreviews:
+    """How unfinished images look by now: for the eye, for those who asked."""
+
+    @pytest.fixture
+    def job_id(self, api: httpx.Client, server: Server) -> UUID:
+        """A planned job that asked for previews."""
+        announce(server, ModelCard(name="sketch", engine="sketch", can_preview=True))
+        server.resources.nodes._read_at = float("-inf")
+        job_id = submit(api, preview=True)
+        plan(server, job_id)
+        return job_id
+
+    def test_they_are_sent_while_an_image_is_made(self, server: Server, job_id: UUID) -> None:
+        heard: list[tuple[str | None, str, dict[str, Any]]] = []
+        thread = threading.Thread(target=lambda: heard.extend(read(url_of(server, job_id))))
+        thread.start()
+        signals = server.resources.signals
+        # When a node shows an image twice, once more the same, and then stores it
+        for jpeg in (b"first", b"second", b"second"):
+            signals.report_preview(job_id, 0, jpeg)
+            time.sleep(0.8)
+        make(server, job_id, 0)
+        time.sleep(0.5)
+        signals.report_preview(job_id, 0, b"too late")
+        signals.report_preview(job_id, 1, b"other")
+        time.sleep(0.8)
+        save(server, job_id, 0)
+        thread.join(15)
+        assert not thread.is_alive()
+        # Then each new look came once, without an id, and none of an image that can be seen itself
+        previews = [(event_id, data) for event_id, name, data in heard if name == "preview"]
+        assert [(data["index"], base64.b64decode(data["data"])) for _, data in previews] == [
+            (0, b"first"), (0, b"second"), (1, b"other"),
+        ]  # fmt: skip
+        assert {event_id for event_id, _ in previews} == {None}
+        assert previews[0][1] == {
+            "task_id": str(job_id), "image_id": str(ids.image_id(job_id, 0)), "index": 0,
+            "content_type": "image/jpeg", "data": base64.b64encode(b"first").decode(),
+        }  # fmt: skip
+        # And the durable log has none of them
+        assert [name for _, name, _ in read(url_of(server, job_id)) if name == "preview"] == []
+
+    def test_who_reads_slowly_gets_the_newest(self, server: Server, job_id: UUID) -> None:
+        async def read_slowly() -> list[bytes]:
+            resources, feed = server.resources, Feed(server.resources)
+            feed.start()
+            stream = events._stream(
+                resources, job_id, "local", feed, 9, events._read(resources, job_id, "local", 9)
+            )
+            sent = []
+            try:
+                # Given a reader who takes nothing for a while after the first look
+                resources.signals.report_preview(job_id, 0, b"look 0")
+                async for event in stream:
+                    if b"event: preview" in event:
+                        sent.append(event)
+                        if len(sent) == 2:
+                            return sent
+                        for number in range(1, 4):
+                            resources.signals.report_preview(job_id, 0, b"look %d" % number)
+                            await asyncio.sleep(0.7)
+            finally:
+                await stream.aclose()  # type: ignore[attr-defined]  # it is a generator
+                await feed.stop()
+            return sent
+
+        # When it reads on, then it gets what is true by then, at once
+        first, second = asyncio.run(asyncio.wait_for(read_slowly(), 10))
+        assert base64.b64encode(b"look 0") in first
+        assert base64.b64encode(b"look 3") in second
+
+    def test_who_did_not_ask_is_sent_none(self, api: httpx.Client, server: Server) -> None:
+        job_id = submit(api)
+        plan(server, job_id)
+        server.resources.signals.report_preview(job_id, 0, b"look")
+        heard: list[str] = []
+        thread = threading.Thread(
+            target=lambda: heard.extend(name for _, name, _ in read(url_of(server, job_id)))
+        )
+        thread.start()
+        time.sleep(1.2)
+        save(server, job_id)
+        thread.join(15)
+        assert "preview" not in heard
+        assert "job" in heard
+
+    def test_without_the_result_store_the_stream_goes_on(
+        self, server: Server, job_id: UUID, own_redis: RedisServer
+    ) -> None:
+        server.resources.signals = Signals(connect(own_redis.new_url()))
+        server.resources.signals.report_preview(job_id, 0, b"look")
+        names: list[str] = []
+        thread = threading.Thread(
+            target=lambda: names.extend(name for _, name, _ in read(url_of(server, job_id)))
+        )
+        thread.start()
+        time.sleep(1)
+        own_redis.service.stop()
+        time.sleep(1)
+        save(server, job_id)
+        thread.join(15)
+        assert not thread.is_alive()
+        assert names.count("preview") == 1
+        assert names[-1] == "job"
 
 
 def test_a_deleted_job_ends_the_stream(api: httpx.Client, server: Server) -> None:
