@@ -16,7 +16,7 @@ from backend.resources import Resources
 from backend.settings import Settings
 from backend.tasks import gpu, media
 from contract.messages import GenerateImage, LoraCard, LoraUse, ModelCard, SignedUpload
-from contract.queues import GENERATE_IMAGE, GENERATE_PROMPTS, MAP_PROMPTS, SAVE_IMAGES
+from contract.queues import FETCH_REFERENCES, GENERATE_IMAGE, GENERATE_PROMPTS, MAP_PROMPTS, SAVE_IMAGES
 
 
 class Storage:
@@ -54,6 +54,20 @@ def test_a_retry_has_its_prompts(job: Job) -> None:
     assert ThumbnailsPipeline().canvas(job, planned=True).task == MAP_PROMPTS
 
 
+@pytest.mark.parametrize(
+    ("planned", "expected"),
+    [
+        (False, [FETCH_REFERENCES, GENERATE_PROMPTS, MAP_PROMPTS]),
+        (True, [FETCH_REFERENCES, MAP_PROMPTS]),
+    ],
+)
+def test_references_are_fetched_before_all_else(job: Job, planned: bool, expected: list[str]) -> None:
+    job.input["reference"] = {"url": "https://example.com/a.png"}
+    canvas = ThumbnailsPipeline().canvas(job, planned=planned)
+    assert isinstance(canvas, _chain)
+    assert [task.task for task in canvas.tasks] == expected
+
+
 def test_the_fan_out_is_one_clone_per_prompt(job: Job) -> None:
     images = [
         ImageGeneration(
@@ -76,7 +90,9 @@ def test_the_fan_out_is_one_clone_per_prompt(job: Job) -> None:
 def test_defaults_are_the_models_own() -> None:
     card = ModelCard(name="wide", engine="x", default_width=1344, default_height=768)
     parts = resources(Snapshot((), {"wide": card}, reachable=True))
-    prepared = ThumbnailsPipeline().prepare(ThumbnailsRequest(message="a", model="wide"), parts, owner="local")
+    prepared = ThumbnailsPipeline().prepare(
+        ThumbnailsRequest(message="a", model="wide"), parts, owner="local"
+    )
     assert (prepared.input["width"], prepared.input["height"]) == (1344, 768)
 
 
@@ -104,7 +120,9 @@ def test_limits_are_the_models_own(request_: dict[str, Any], pointer: str) -> No
     )  # fmt: skip
     parts = resources(Snapshot((), {"m": card}, reachable=True), max_count=50)
     with pytest.raises(InvalidRequest) as caught:
-        ThumbnailsPipeline().prepare(ThumbnailsRequest(message="a", model="m", **request_), parts, owner="local")
+        ThumbnailsPipeline().prepare(
+            ThumbnailsRequest(message="a", model="m", **request_), parts, owner="local"
+        )
     assert [error.pointer for error in caught.value.errors] == [pointer]
 
 
@@ -177,6 +195,8 @@ def message_of(parts: Resources, given: dict[str, Any]) -> GenerateImage:
 
 def test_when_nobody_can_say_which_models_there_are_none_is_refused() -> None:
     parts = resources(Snapshot(reachable=False))
-    prepared = ThumbnailsPipeline().prepare(ThumbnailsRequest(message="a", model="whatever"), parts, owner="local")
+    prepared = ThumbnailsPipeline().prepare(
+        ThumbnailsRequest(message="a", model="whatever"), parts, owner="local"
+    )
     assert prepared.input["model"] == "whatever"
     assert prepared.total == 4
