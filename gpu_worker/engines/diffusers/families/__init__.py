@@ -31,6 +31,7 @@ FAMILIES: Final[Mapping[str, MakeAdapter]] = {
 }
 
 
+@torch.inference_mode(mode=False)  # else its weights could be used in inference mode only
 def load(
     folder: Path,
     family: str,
@@ -41,7 +42,8 @@ def load(
 ) -> FamilyAdapter:
     """The model in the folder, on the CPU. Opens safetensors only, runs no code of it, asks no hub.
 
-    Raises what diffusers raises (OSError, ValueError, ...) if the folder is not a model of this family.
+    `weights.inspect` says whether the folder is a model of this family: look there first. What diffusers
+    raises (OSError, ValueError, ...) when it can't be loaded all the same is not translated.
     """
     quiet()
     facts = FAMILY_FACTS[family]

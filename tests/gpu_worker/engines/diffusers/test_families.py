@@ -3,6 +3,7 @@
 The plain pipeline is loaded from the same folder and called as its documentation says.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -38,16 +39,15 @@ def as_the_engine_calls() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
+@functools.cache
+def loaded(folder: Path, family: str) -> FamilyAdapter:
+    """One for all tests: no run leaves anything behind."""
+    return load(folder, family, dtype=torch.float32)
+
+
+@pytest.fixture
 def adapters(tiny_models: TinyModels) -> Callable[[str], FamilyAdapter]:
-    loaded: dict[str, FamilyAdapter] = {}
-
-    def adapter(family: str) -> FamilyAdapter:
-        if family not in loaded:
-            loaded[family] = load(tiny_models[family], family, dtype=torch.float32)
-        return loaded[family]
-
-    return adapter
+    return lambda family: loaded(tiny_models[family], family)
 
 
 def gradient(shade: int) -> Image.Image:
