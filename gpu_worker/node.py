@@ -14,13 +14,13 @@ from celery.apps.worker import Worker
 from celery.worker import WorkController
 from celery.worker import state as worker_state
 
-from contract.messages import NodeAnnouncement
+from contract.messages import ModelCard, NodeAnnouncement
 from contract.queues import gpu_queue
 from contract.signals import Signals, connect
 from gpu_worker import __version__
 from gpu_worker.announcer import Announcer, State, Tally
 from gpu_worker.batcher import Batcher
-from gpu_worker.broker import wait_for_broker
+from gpu_worker.broker import lets_us_be_controlled, wait_for_broker
 from gpu_worker.celery_app import create_celery_app, silence_known_warnings
 from gpu_worker.drain import Drain, Steps
 from gpu_worker.engine_thread import EngineThread
@@ -54,13 +54,13 @@ class Node:
     """The parts of one process, and their life."""
 
     def __init__(self, settings: Settings, engine: Engine, slot: str) -> None:
+        self._concurrency = settings.node_concurrency or ENGINES[engine.name].concurrency
         self.name = f"{settings.node_name}/{slot}/{secrets.token_hex(3)}"
         self._settings = settings
         self._engine = engine
         self._state: State = "starting"
         self._started_at = datetime.now(UTC)
         self._worker: CeleryWorker | None = None
-        self._cards = tuple(engine.models())
         self._tally = Tally()
         self._drain = Drain(settings.node_drain_s, exit_hard=lambda: os._exit(1))
         self._life_sign = LifeSign(settings.node_name, f"{engine.name}-{slot}", self._work)
@@ -72,7 +72,7 @@ class Node:
         signals = Signals(connect(settings.result_url))
         self._app = create_celery_app(settings)
         self._batcher = Batcher(
-            self._engine, window_s=settings.batch_window_ms / 1000, crowd=settings.node_concurrency
+            self._engine, window_s=settings.batch_window_ms / 1000, crowd=self._concurrency
         )
         self._watch = NodeWatch(signals, fail_open)
         self._engine_thread = EngineThread(
@@ -83,9 +83,15 @@ class Node:
         parts = Parts(
             self._batcher, self._watch, finisher, signals, fail_open, Reports(self._app), self._tally
         )
-        cards = {card.name: card for card in self._cards}
-        generation = Generation(self.name, cards, parts, attempts_allowed=settings.node_attempts)
+        generation = Generation(
+            self.name, self._engine.models, parts, attempts_allowed=settings.node_attempts
+        )
         register_tasks(self._app, generation, self.name)
+
+    @property
+    def _cards(self) -> tuple[ModelCard, ...]:
+        """The same models always; a download may tell more about one."""
+        return tuple(self._engine.models())
 
     def run(self) -> int:
         """Serves until it is told to leave; the exit code of the process."""
@@ -122,6 +128,7 @@ class Node:
         logger.info("Node %s: models %s", self.name, ", ".join(card.name for card in self._cards))
         if not wait_for_broker(self._app, self._drain.asked.wait):
             return 0
+        self._app.conf.worker_enable_remote_control = lets_us_be_controlled(self._app)
         worker = self._worker = self._celery_worker()
         if self._drain.asked.is_set():
             return 0
@@ -135,7 +142,7 @@ class Node:
             app=self._app,
             hostname=f"{self.name.replace('/', '.')}@{os.uname().nodename}",
             pool="threads",
-            concurrency=self._settings.node_concurrency,
+            concurrency=self._concurrency,
             queues=[gpu_queue(card.name) for card in self._cards],
             loglevel=self._settings.log_level,
             quiet=True,  # no banner
@@ -198,7 +205,7 @@ class Node:
             loaded=engine.loaded,
             loading=engine.loading,
             state=self._state,
-            concurrency=self._settings.node_concurrency,
+            concurrency=self._concurrency,
             running=self._tally.running,
             doing=engine.doing,
             memory_used_bytes=engine.memory_used_bytes,

@@ -13,12 +13,26 @@ from pydantic import AliasChoices, Field, SecretStr, field_validator, model_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
-class Settings(BaseSettings):
-    """One attribute per setting; the environment's names are FANFARE_<NAME>."""
+class ModelSettings(BaseSettings):
+    """Which models there are: all that downloads need, without a broker."""
 
     model_config = SettingsConfigDict(
         env_prefix="FANFARE_", env_file=".env", extra="ignore", env_ignore_empty=True, populate_by_name=True
     )
+
+    node_catalog: str = ""  # a TOML file; empty: the shipped one
+    node_models: Annotated[list[str], NoDecode] = []  # aliases to serve; empty: all that are on the disk
+    node_model_cache: str = ""  # a folder; empty: the Hugging Face cache
+    node_download: bool = False  # models that the catalog names may be fetched from the hub
+
+    @field_validator("node_models", mode="before")
+    @classmethod
+    def _split_aliases(cls, value: object) -> object:
+        return _split(value)
+
+
+class Settings(ModelSettings):
+    """One attribute per setting; the environment's names are FANFARE_<NAME>."""
 
     broker_url: str
     result_url: str = ""  # empty: the broker's URL, when that is Redis
@@ -28,8 +42,8 @@ class Settings(BaseSettings):
     node_devices: Annotated[
         list[str], NoDecode
     ] = []  # for engines that use torch: names or kinds; empty: all
-    node_download: bool = False  # models that the catalog names may be fetched from the hub
-    node_concurrency: int = Field(default=4, ge=1, le=256)  # images in hand: being made, encoded, uploaded
+    # images in hand: being made, encoded, uploaded; none: what suits the engine
+    node_concurrency: int | None = Field(default=None, ge=1, le=256)
     node_announce_s: float = Field(default=3, gt=0, le=60)
     node_attempts: int = Field(default=3, ge=1, le=20)  # per image, over all nodes and restarts
     node_drain_s: float = Field(default=30, ge=0, le=3600)  # to finish what is begun; the rest is handed back
@@ -54,9 +68,7 @@ class Settings(BaseSettings):
     @field_validator("node_engines", "node_devices", "images_models", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
-        if isinstance(value, str):
-            return [part.strip() for part in value.split(",") if part.strip()]
-        return value
+        return _split(value)
 
     @field_validator("node_devices")
     @classmethod
@@ -84,6 +96,13 @@ class Settings(BaseSettings):
         return bool(self.images_url or self.images_api_key.get_secret_value())
 
 
+def _split(value: object) -> object:
+    """Lists are written with commas."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value
+
+
 def _passwords(url: str) -> list[str]:
     """The passwords in a URL, or in several that are parted by semicolons."""
     return [
@@ -92,6 +111,11 @@ def _passwords(url: str) -> list[str]:
         for credentials, at, _ in (one.partition("://")[2].rpartition("@"),)
         if at and credentials.partition(":")[2]
     ]
+
+
+def get_model_settings() -> ModelSettings:
+    """Of this process, where there need be no broker."""
+    return ModelSettings()
 
 
 @cache

@@ -213,7 +213,7 @@ def card_of(entry: ModelEntry) -> ModelCard:
         loras=tuple(_lora_card(name, lora) for name, lora in entry.loras_to_choose.items()),
         max_loras=min(MAX_LORAS, len(entry.loras_to_choose)),
         can_negative_prompt=entry.takes_negative_prompt,
-        can_preview=True,
+        can_preview=entry.safety.mode in ("off", "flag"),
         can_reproduce=True,
     )
 
