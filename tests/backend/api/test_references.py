@@ -131,41 +131,41 @@ def test_a_data_uri_is_stored_and_only_described(api: httpx.Client, server: Serv
     assert other.json()["code"] == "idempotency_key_reused"
 
 
-@pytest.mark.parametrize(
-    ("change", "pointer"),
-    [
-        ({"mask": data_uri(MASK)}, "#/mask"),
-        ({"strength": 0.5}, "#/strength"),
-        ({"reference": data_uri(PICTURE), "strength": 0}, "#/strength"),
-        ({"reference": data_uri(PICTURE), "strength": 1.01}, "#/strength"),
-        ({"reference": data_uri(PICTURE), "model": "sketch"}, "#/reference"),
-        ({"reference": data_uri(PICTURE), "mask": data_uri(MASK), "model": "half"}, "#/mask"),
-        ({"reference": {}}, "#/reference"),
-        ({"reference": {"url": "https://8.8.8.8/a.png", "image_id": str(ids.new_job_id())}}, "#/reference"),
-        ({"reference": "https://8.8.8.8/a.png"}, "#/reference"),
-        ({"reference": {"url": "ftp://8.8.8.8/a.png"}}, "#/reference/url"),
-        ({"reference": {"url": "https://169.254.169.254/latest"}}, "#/reference/url"),
-        ({"reference": {"url": "http://[fe80::1]/a.png"}}, "#/reference/url"),
-        ({"reference": {"url": "https://8.8.8.8:22/a.png"}}, "#/reference/url"),
-        ({"reference": {"url": "data:image/png,abc"}}, "#/reference/url"),
-        ({"reference": {"url": "data:image/png;base64,?"}}, "#/reference/url"),
-        ({"reference": {"url": "data:image/png;base64,\u00e4"}}, "#/reference/url"),
-        ({"reference": {"url": "data:image/png;base64,"}}, "#/reference/url"),
-        ({"reference": {"url": "data:text/html;base64,PGI+"}}, "#/reference/url"),
-        ({"reference": data_uri(b"<svg/>", "image/svg+xml")}, "#/reference/url"),
-        ({"reference": data_uri(encode(quarters(), "GIF"), "image/gif")}, "#/reference/url"),
-        ({"reference": data_uri(png(9000, 9000))}, "#/reference/url"),
-        ({"reference": data_uri(PICTURE), "mask": data_uri(png(1, 40_000))}, "#/mask/url"),
-        ({"reference": {"image_id": "no-uuid"}}, "#/reference/image_id"),
-        ({"reference": {"image_id": str(ids.new_job_id())}}, "#/reference/image_id"),
-    ],
-)
-def test_what_is_wrong_is_pointed_at(api: httpx.Client, change: dict[str, Any], pointer: str) -> None:
-    answer = api.post("/v1/thumbnails", json=GOOD | change)
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"mask": data_uri(MASK)}, "#/mask"),
+    ({"strength": 0.5}, "#/strength"),
+    ({"reference": data_uri(PICTURE), "strength": 0}, "#/strength"),
+    ({"reference": data_uri(PICTURE), "strength": 1.01}, "#/strength"),
+    ({"reference": data_uri(PICTURE), "model": "sketch"}, "#/reference"),
+    ({"reference": data_uri(PICTURE), "mask": data_uri(MASK), "model": "half"}, "#/mask"),
+    ({"reference": {}}, "#/reference"),
+    ({"reference": {"url": "https://8.8.8.8/a.png", "image_id": str(ids.new_job_id())}}, "#/reference"),
+    ({"reference": "https://8.8.8.8/a.png"}, "#/reference"),
+    ({"reference": {"url": "ftp://8.8.8.8/a.png"}}, "#/reference/url"),
+    ({"reference": {"url": "https://169.254.169.254/latest"}}, "#/reference/url"),
+    ({"reference": {"url": "http://[fe80::1]/a.png"}}, "#/reference/url"),
+    ({"reference": {"url": "https://8.8.8.8:22/a.png"}}, "#/reference/url"),
+    ({"reference": {"url": "data:image/png,abc"}}, "#/reference/url"),
+    ({"reference": {"url": "data:image/png;base64,?"}}, "#/reference/url"),
+    ({"reference": {"url": "data:image/png;base64,\u00e4"}}, "#/reference/url"),
+    ({"reference": {"url": "data:image/png;base64,"}}, "#/reference/url"),
+    ({"reference": {"url": "data:text/html;base64,PGI+"}}, "#/reference/url"),
+    ({"reference": data_uri(b"<svg/>", "image/svg+xml")}, "#/reference/url"),
+    ({"reference": data_uri(encode(quarters(), "GIF"), "image/gif")}, "#/reference/url"),
+    ({"reference": data_uri(png(9000, 9000))}, "#/reference/url"),
+    ({"reference": data_uri(PICTURE), "mask": data_uri(png(1, 40_000))}, "#/mask/url"),
+    ({"reference": {"image_id": "no-uuid"}}, "#/reference/image_id"),
+    ({"reference": {"image_id": str(ids.new_job_id())}}, "#/reference/image_id"),
+]
 
-    assert answer.status_code == 422, answer.text
-    assert [error["pointer"] for error in answer.json()["errors"]] == [pointer], answer.text
-    assert len(answer.content) < 4000
+
+def test_what_is_wrong_is_pointed_at(api: httpx.Client) -> None:
+    for change, pointer in WRONG:
+        answer = api.post("/v1/thumbnails", json=GOOD | change)
+
+        assert answer.status_code == 422, (change, answer.text)
+        assert [error["pointer"] for error in answer.json()["errors"]] == [pointer], answer.text
+        assert len(answer.content) < 4000
 
 
 def test_private_addresses_and_plain_http_are_refused_by_default(start_server: StartServer) -> None:
@@ -279,36 +279,28 @@ def test_a_host_that_is_away_for_a_while(api: httpx.Client, server: Server, host
     assert len(host.seen) == 3
 
 
-@pytest.mark.parametrize(
-    ("answer", "code", "retryable", "tries"),
-    [
-        (Answer(503), "reference_unavailable", True, 4),
-        (Answer(404), "reference_unavailable", True, 1),
-        (Answer(302, headers={"Location": "http://169.254.169.254/"}), "reference_refused", False, 1),
-        (Answer(body=b"<html>"), "reference_refused", False, 1),
-        (Answer(body=PICTURE[:-50]), "reference_refused", False, 1),
-        (Answer(body=png(9000, 9000)), "reference_refused", False, 1),
-        (Answer(body=bytes(21 * 1024 * 1024)), "reference_refused", False, 1),
-    ],
-    ids=["away", "404", "to metadata", "html", "cut", "bomb", "large"],
-)
-def test_a_bad_reference_fails_the_job(
-    api: httpx.Client,
-    server: Server,
-    host: ScriptedServer,
-    answer: Answer,
-    code: str,
-    retryable: bool,
-    tries: int,
-) -> None:
-    host.script([answer])
-    job_id = submitted(api, reference={"url": host.url + "/a?token=secret"})
+BAD: list[tuple[Answer, str, bool, int]] = [
+    (Answer(503), "reference_unavailable", True, 4),
+    (Answer(404), "reference_unavailable", True, 1),
+    (Answer(302, headers={"Location": "http://169.254.169.254/"}), "reference_refused", False, 1),
+    (Answer(body=b"<html>"), "reference_refused", False, 1),
+    (Answer(body=PICTURE[:-50]), "reference_refused", False, 1),
+    (Answer(body=png(9000, 9000)), "reference_refused", False, 1),
+    (Answer(body=bytes(21 * 1024 * 1024)), "reference_refused", False, 1),
+]
 
-    assert fails(server, job_id) == (code, retryable)
-    assert len(host.seen) == tries
-    message = row(server, job_id).error_message or ""
-    assert message.startswith("The reference image can't be used: ")
-    assert "secret" not in message
+
+def test_a_bad_reference_fails_the_job(api: httpx.Client, server: Server, host: ScriptedServer) -> None:
+    for answer, code, retryable, tries in BAD:
+        host.script([answer])
+        host.seen.clear()
+        job_id = submitted(api, reference={"url": host.url + "/a?token=secret"})
+
+        assert fails(server, job_id) == (code, retryable), answer
+        assert len(host.seen) == tries, answer
+        message = row(server, job_id).error_message or ""
+        assert message.startswith("The reference image can't be used: ")
+        assert "secret" not in message
 
 
 def test_a_mask_of_another_shape_is_refused(api: httpx.Client, server: Server) -> None:
