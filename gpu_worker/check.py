@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 
 from contract.signals import connect
-from gpu_worker import __version__
+from gpu_worker import __version__, models
 from gpu_worker.broker import Unreachable, check_broker, check_result_store
 from gpu_worker.celery_app import create_celery_app
 from gpu_worker.log import scrub
@@ -12,12 +12,13 @@ from gpu_worker.registry import ENGINES
 from gpu_worker.settings import Settings
 
 
-def check(settings: Settings) -> int:
-    """Prints settings, engines and connections; 0 if a node could start, else 1."""
+def check(settings: Settings, no_device: str | None = None) -> int:
+    """Prints settings, engines, models and connections; 0 if a node could start, else 1."""
     _say(f"Fanfare node {__version__}")
     for line in _settings(settings):
         _say(f"  {line}")
-    faults = [fault for fault in (*_engine_faults(settings), *_connection_faults(settings)) if fault]
+    found = (no_device, *_engine_faults(settings), *_connection_faults(settings))
+    faults = [fault for fault in found if fault]
     for fault in faults:
         _say(f"To mend: {fault}")
     _say("All is well." if not faults else f"{len(faults)} to mend.")
@@ -32,13 +33,16 @@ def _settings(settings: Settings) -> Iterator[str]:
 
 def _engine_faults(settings: Settings) -> Iterator[str]:
     for name in settings.node_engines:
+        if name == models.ENGINE and (faults := list(models.check_models(settings))):
+            yield from faults
+            continue
         try:
             engine = ENGINES[name].make(settings)
         except Exception as exc:  # noqa: BLE001 - whatever an engine's library raises is what we tell
             yield f"The engine {name} can't be started: {scrub(str(exc), settings.secrets())}"
             continue
-        models = ", ".join(card.name for card in engine.models())
-        _say(f"  engine {name} on {engine.device.kind} ({engine.device.name}): {models}")
+        names = ", ".join(card.name for card in engine.models())
+        _say(f"  engine {name} on {engine.device.kind} ({engine.device.name}): {names}")
         engine.close()
 
 

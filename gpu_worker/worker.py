@@ -10,7 +10,7 @@ from gpu_worker import __version__
 from gpu_worker.devices import NoDevice
 from gpu_worker.launcher import Launcher, Seat
 from gpu_worker.log import set_up_log
-from gpu_worker.settings import Settings, get_settings
+from gpu_worker.settings import Settings, get_model_settings, get_settings
 
 BAD_SETTINGS = 2  # exit code
 
@@ -19,6 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command that is asked for, and exits."""
     asked = _parser().parse_args(arguments)
     try:
+        if asked.command in {"models", "download"}:
+            raise SystemExit(_run_without_broker(asked))
         settings = get_settings()
     except ValidationError as exc:
         sys.stderr.write(_explained(exc))
@@ -63,16 +65,30 @@ def _run(asked: argparse.Namespace, settings: Settings) -> int:
 
         return serve(settings, asked.engine, asked.slot)
     set_up_log(settings.log_level, settings.secrets())
+    seats, no_device = [], None
     try:
         seats = find_seats(settings)
-    except (UnusableSettings, NoDevice) as exc:
+    except UnusableSettings as exc:
         sys.stderr.write(f"{exc}\n")
         return BAD_SETTINGS
+    except NoDevice as exc:
+        no_device = str(exc)
     if asked.check or asked.command == "check":
         from gpu_worker.check import check
 
-        return check(settings)
+        return check(settings, no_device)
+    if no_device:
+        sys.stderr.write(f"{no_device}\n")
+        return BAD_SETTINGS
     return Launcher(seats, settings.node_drain_s, allow_download=settings.node_download).run()
+
+
+def _run_without_broker(asked: argparse.Namespace) -> int:
+    from gpu_worker.models import download_models, show_models
+
+    if asked.command == "download":
+        return download_models(get_model_settings(), asked.alias, update=asked.update)
+    return show_models(get_model_settings(), as_json=asked.json)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,9 +98,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=__version__)
     parser.add_argument("--check", action="store_true", help="the same as `check`")
-    commands = parser.add_subparsers(dest="command", metavar="check | health")
+    commands = parser.add_subparsers(dest="command", metavar="check | health | models | download")
     commands.add_parser("check", help="say what is set and reached, and what to mend")
     commands.add_parser("health", help="exit with 0 if a process of this node works, on this machine")
+    models = commands.add_parser("models", help="say which models there are, which are here, and what fits")
+    models.add_argument("--json", action="store_true", help="for programs")
+    download = commands.add_parser("download", help="fetch models of the catalog from the hub, and pin them")
+    download.add_argument("alias", nargs="+")
+    download.add_argument("--update", action="store_true", help="the newest commits, not the pinned ones")
     one = commands.add_parser("serve")  # what the launcher starts: no help, not for people
     one.add_argument("engine")
     one.add_argument("slot")

@@ -13,9 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from gpu_worker.engines.diffusers.catalog import COMMIT
+from gpu_worker.engines.diffusers.catalog import COMMIT, ModelEntry
 from gpu_worker.engines.diffusers.family_facts import FAMILY_FACTS
-from gpu_worker.engines.diffusers.hub import BRANCH, NotDownloaded, Place, Wanted, find, snapshot
+from gpu_worker.engines.diffusers.hub import (
+    BRANCH,
+    NotDownloaded,
+    Place,
+    Wanted,
+    all_wanted,
+    find,
+    snapshot,
+)
 from gpu_worker.engines.diffusers.lock_file import Locked, LockedFile, UnreadableLock, read_lock, write_lock
 from gpu_worker.engines.diffusers.weights import (
     INDEX,
@@ -299,3 +307,8 @@ def _why(exc: Exception, page: str) -> str:
 def in_words(size: int) -> str:
     """A number of bytes for people."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def fetch(entry: ModelEntry, hub: Hub, *, update: bool = False, say: Say = lambda _: None) -> list[Place]:
+    """Fetches all that an entry names and that is not a path. Raises `DownloadFailed`."""
+    return [hub.download(wanted, update=update, say=say) for wanted in all_wanted(entry) if not wanted.local]
