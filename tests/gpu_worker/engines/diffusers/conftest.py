@@ -10,7 +10,7 @@ import pytest
 from tests.services import missing
 
 NEEDED = ("torch", "diffusers", "transformers", "accelerate", "peft")
-WITHOUT_TORCH = {"test_catalog.py", "test_weights.py", "test_hub.py"}
+WITHOUT_TORCH = {"test_catalog.py", "test_weights.py", "test_hub.py", "test_examination.py"}
 ABSENT = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 
 
