@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -26,7 +26,6 @@ from backend.errors import (
     TargetRefused,
 )
 from backend.jobs import ids, queries, store
-from backend.jobs.ids import Role
 from backend.jobs.models import ENDED, IdempotencyKey, Job, Status
 from backend.pipelines import PIPELINES
 from backend.pipelines.base import JobRequest, Pipeline, Prepared
@@ -72,12 +71,14 @@ def submit(
     _check_webhook(resources, request)
     prepared = pipeline.prepare(request, resources, owner=owner)
     job = _new_job(resources, pipeline.name, request, prepared, owner)
-    if prepared.files:
-        _store_files(resources, job, prepared.files)
+    if prepared.files or prepared.starts:
+        _store_files(resources, job, prepared)
     try:
         with resources.db.session_scope() as session:
             queries.wait_for_locks(session, IN_FLIGHT_AFTER_MS)
             store.accept(session, job, now())
+            if prepared.plans:
+                store.plan(session, job, prepared.plans, now())
             first = answer(_loaded(session, job.id))
             if idempotency_key:
                 session.add(
@@ -151,12 +152,14 @@ def _new_job(resources: Resources, pipeline: str, request: JobRequest, prepared:
     )
 
 
-def _store_files(resources: Resources, job: Job, files: Mapping[Role, bytes]) -> None:
-    """Stores what came with the request. If it is never accepted, the sweep erases it all."""
+def _store_files(resources: Resources, job: Job, prepared: Prepared) -> None:
+    """Stores what images start from. If it is never accepted, the sweep erases it all."""
     with resources.db.session_scope() as session:
         store.reserve(session, job, now() + ACCEPTED_WITHIN)
-    for role, data in files.items():
+    for role, data in prepared.files.items():
         resources.storage.put(ids.given_key(job.id, role), data, "application/octet-stream")
+    for role, data in prepared.starts.items():
+        resources.storage.put(ids.reference_key(job.id, role), data, "image/png")
 
 
 # -- dispatch -----------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """The job as the outside sees it: the same object in polls, lists, streams and webhooks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -78,6 +78,17 @@ class Timings(View):
     upload_ms: int | None = Field(default=None, description="Of that: sending it to the storage.")
 
 
+class Reproduces(View):
+    """Which image was made again, and whether it came out the same."""
+
+    image_id: UUID = Field(description="The original.")
+    task_id: UUID = Field(description="Its job, which may be deleted by now.")
+    identical: bool | None = Field(
+        description="Whether both have the same bytes, those that say how they were made included; "
+        "null: it isn't made yet, or was not made."
+    )
+
+
 class Image(View):
     """One prompt, one image, one status."""
 
@@ -105,6 +116,7 @@ class Image(View):
     made_with: dict[str, JsonValue] = Field(
         default={}, description="Engine, versions and settings: enough to make it again."
     )
+    reproduces: Reproduces | None = Field(default=None, description="For images that were made again.")
     attempts: int = Field(default=0, description="How often a node has begun with it.")
     error: Error | None = Field(default=None, description="Why it failed, if it did.")
 
@@ -157,7 +169,7 @@ def render(
         waiting_for=waiting_for,
         progress=progress_of(row, fractions or {}),
         input=row.input,
-        images=[render_image(resources, image) for image in row.images],
+        images=[render_image(resources, image, row.input) for image in row.images],
         error=_error(row.error_code, row.error_message, row.error_retryable),
         metadata=row.client_metadata,
         created_at=row.created_at,
@@ -186,7 +198,7 @@ def progress_of(row: JobRow, fractions: dict[int, float]) -> Progress:
     return Progress(completed=completed, failed=failed, total=total, fraction=fraction)
 
 
-def render_image(resources: Resources, image: ImageGeneration) -> Image:
+def render_image(resources: Resources, image: ImageGeneration, job_input: Mapping[str, Any]) -> Image:
     """The view of one image, with fresh signed URLs."""
     view = Image(
         id=image.id,
@@ -202,12 +214,21 @@ def render_image(resources: Resources, image: ImageGeneration) -> Image:
         sha256=image.sha256,
         timings=Timings(**image.timings),
         made_with=image.made_with,
+        reproduces=_reproduces(image, job_input),
         attempts=image.attempts,
         error=_error(image.error_code, image.error_message, image.error_retryable),
     )
     if image.key and image.status is not Status.FAILED:
         _add_urls(resources, view, image)
     return view
+
+
+def _reproduces(image: ImageGeneration, job_input: Mapping[str, Any]) -> Reproduces | None:
+    original = job_input.get("original")
+    if original is None:
+        return None
+    identical = image.sha256 == original["sha256"] if image.sha256 else None
+    return Reproduces(image_id=job_input["image_id"], task_id=original["task_id"], identical=identical)
 
 
 def _add_urls(resources: Resources, view: Image, image: ImageGeneration) -> None:

@@ -30,7 +30,7 @@ _GOOD_IMAGE: dict[str, Any] = {
         "engine": "diffusers", "revision": "462165984030d82259a11f4367a4eed129e94a7b", "scheduler": "euler",
         "steps": 30, "guidance": 5.0, "dtype": "bfloat16", "device": "NVIDIA L4", "batch": 4,
     },
-    "attempts": 1, "error": None,
+    "reproduces": None, "attempts": 1, "error": None,
 }  # fmt: skip
 _FAILED_IMAGE: dict[str, Any] = dict.fromkeys(_GOOD_IMAGE) | {
     "id": "b1c9a7d2-3f6e-5c11-9e58-7a2d4c6b8e90", "index": 1, "status": "failed",

@@ -1,7 +1,7 @@
 """What a pipeline is: a request schema, and a function that builds a Celery canvas."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Protocol
 from uuid import UUID
@@ -9,8 +9,11 @@ from uuid import UUID
 from celery.canvas import Signature
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+from backend import references
+from backend.jobs import ids
 from backend.jobs.ids import Role
 from backend.jobs.models import Job
+from backend.jobs.store import Plan
 from backend.resources import Resources
 
 MAX_METADATA_BYTES = 16 * 1024
@@ -110,6 +113,8 @@ class Prepared:
     input: dict[str, Any]  # with defaults filled in, as the job will show it
     total: int  # how many images it asks for
     files: Mapping[Role, bytes] = field(default_factory=dict)  # that came in the request, to be stored
+    starts: Mapping[Role, bytes] = field(default_factory=dict)  # the same, as nodes get them
+    plans: Sequence[Plan] = ()  # prompts that are known already, one per image
 
 
 class Pipeline(Protocol):
@@ -155,3 +160,10 @@ class Pipeline(Protocol):
     def object_keys(self, job: Job) -> list[str]:
         """Every object that the job may have stored, also without a row: what delete deletes."""
         ...
+
+
+def image_keys(job: Job) -> list[str]:
+    """References, originals, thumbnails in all sizes; one that is never upscaled has its original's."""
+    sizes = [*job.input["thumbnail_sizes"], max(job.input["width"], job.input["height"])]
+    keys = ids.object_keys(job.id, range(job.total), job.input["output_format"], sizes)
+    return keys + ids.reference_keys(job.id, references.roles(job.input))

@@ -13,7 +13,7 @@ from backend.errors import FieldError, InvalidRequest
 from backend.jobs import ids
 from backend.jobs.ids import Role
 from backend.jobs.models import Job
-from backend.pipelines.base import ImageSource, JobRequest, Prepared, RequestModel
+from backend.pipelines.base import ImageSource, JobRequest, Prepared, RequestModel, image_keys
 from backend.resources import Resources
 from backend.tasks.prompts import generate_prompts, map_prompts
 from backend.tasks.references import fetch_references
@@ -197,10 +197,8 @@ class ThumbnailsPipeline:
         return chain(*steps) if len(steps) > 1 else steps[0]
 
     def object_keys(self, job: Job) -> list[str]:
-        """References, originals, thumbnails in all sizes; one that is never upscaled has its original's."""
-        sizes = [*job.input["thumbnail_sizes"], max(job.input["width"], job.input["height"])]
-        keys = ids.object_keys(job.id, range(job.total), job.input["output_format"], sizes)
-        return keys + ids.reference_keys(job.id, references.roles(job.input))
+        """What its images and their references are stored as."""
+        return image_keys(job)
 
 
 def _find_model(model: str, resources: Resources) -> ModelCard | None:

@@ -58,6 +58,28 @@ def test_the_same_seed_makes_the_same_images(running: Stack) -> None:
     assert digests() == digests()
 
 
+def test_an_image_is_made_again(running: Stack) -> None:
+    # Given an image of a job, with a title on it
+    job = running.ended(running.submit(count=2, seed=9, title="Autumn sale", output_format="png"))
+    original = job["images"][1]
+    # When it is made again, by its id alone
+    answer = httpx.post(f"{running.url}/v1/reproductions", json={"image_id": original["id"]}, timeout=30)
+    again = running.ended(answer.raise_for_status().json()["task_id"])
+    # Then its bytes are the same, and it says so
+    assert again["status"] == "completed"
+    (image,) = again["images"]
+    assert image["reproduces"] == {
+        "image_id": original["id"], "task_id": job["task_id"], "identical": True,
+    }  # fmt: skip
+    assert httpx.get(image["url"]).content == httpx.get(original["url"]).content
+    assert len(image["thumbnails"]) == len(original["thumbnails"])
+    # And a reproduction can be reproduced, also when the first is gone
+    assert httpx.delete(f"{running.url}/v1/jobs/{job['task_id']}").status_code == 204
+    answer = httpx.post(f"{running.url}/v1/reproductions", json={"image_id": image["id"]}, timeout=30)
+    third = running.ended(answer.raise_for_status().json()["task_id"])
+    assert third["images"][0]["reproduces"]["identical"] is True
+
+
 def test_celery_users_find_the_end_under_the_same_id(running: Stack) -> None:
     broker = running.env["FANFARE_BROKER_URL"]
     app = Celery(set_as_current=False)

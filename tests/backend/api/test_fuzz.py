@@ -36,8 +36,9 @@ path = "people.json"
 peers = ["ann", "bob"]  # must not see each other's jobs
 
 [[operations]]
-# Which models are alive, what a webhook's host resolves to, which cursors were given out: it is in no schema.
-include-operation-id = ["create_thumbnails", "list_jobs"]
+# Which models are alive, which images are made, what a webhook's host resolves to, which cursors were given
+# out: it is in no schema.
+include-operation-id = ["create_thumbnails", "create_reproductions", "list_jobs"]
 checks.positive_data_acceptance.enabled = false
 """
 
