@@ -5,6 +5,7 @@ Each imports its part when it runs: `fanfare --help` need not wait for SQLAlchem
 
 import json
 import logging
+import re
 import signal
 import socket
 import sys
@@ -181,6 +182,26 @@ def migrate() -> None:
 
     run(_settings())
     out.print(f"The database is at {db.head_revision()}.", highlight=False)
+
+
+@app.command("node-acl")
+def node_acl(
+    user: Annotated[str, typer.Argument(help="What the node is called by the broker.")] = "node",
+) -> None:
+    """Print a Redis user that may do what a node must, and nothing else, with a new password.
+
+    The user goes to stdout, as a line of an ACL file; the password, shown this once, to stderr.
+    """
+    from hashlib import sha256
+    from secrets import token_hex
+
+    from contract.node_access import node_acl as line_of
+
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", user):
+        raise typer.BadParameter("A name has 1 to 64 letters, digits, dots, dashes and underscores.")
+    password = token_hex(32)
+    typer.echo(line_of(user, sha256(password.encode()).hexdigest()))
+    typer.echo(f"FANFARE_BROKER_URL=rediss://{user}:{password}@HOST:6379/0", err=True)
 
 
 # -- making images ------------------------------------------------------------------------------------

@@ -55,6 +55,25 @@ def wait_for_broker(app: Celery, leaving: Callable[[float], bool]) -> bool:
         pause = min(pause * 2, LONGEST_PAUSE_S)
 
 
+def lets_us_be_controlled(app: Celery) -> bool:
+    """Whether this node may listen to remote control (`celery inspect`, Flower).
+
+    On Redis who may listen there may also speak, and end every worker: an ACL user for nodes may not.
+    """
+    with app.connection_for_read() as connection:
+        channel: Any = connection.default_channel
+        if connection.transport.driver_type != "redis":
+            return True
+        with channel.client.pubsub() as listening:
+            control: Any = app.control
+            listening.subscribe(channel._get_publish_topic(control.mailbox.exchange.name, ""))
+            try:
+                listening.get_message(timeout=2)
+            except redis.exceptions.NoPermissionError:
+                return False
+    return True
+
+
 def _errors_of(connection: Connection) -> tuple[type[Exception], ...]:
     """What a broken connection may raise; it depends on the broker."""
     transport: Any = connection
@@ -72,6 +91,13 @@ def _told(exc: BaseException) -> str:
         return "has no password, but one is in the URL"
     if "name or service not known" in text or "nodename nor servname" in text or "name resolution" in text:
         return "can't be found: no such host name"
+    if "certificate verify failed" in text:
+        return (
+            "shows a certificate whose authority (or name) is not trusted here: "
+            "name the authority's file in the URL, ?ssl_ca_certs=FILE, or in SSL_CERT_FILE"
+        )
+    if "noperm" in text or "no permissions" in text:
+        return "does not let this user do what a node must: `fanfare node-acl` prints a user who may"
     if "refused" in text:
         return "refused the connection: nothing listens there"
     if "timed out" in text or "timeout" in text:

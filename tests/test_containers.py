@@ -122,9 +122,37 @@ def test_the_database_is_out_of_reach_of_nodes() -> None:
 def test_a_node_is_given_its_own_settings_and_nothing_else(name: str) -> None:
     service = compose("docker-compose.gpu.yml")["services"][name]
     settings = {f"FANFARE_{field.upper()}" for field in NodeSettings.model_fields}
-    assert set(service["environment"]) == settings | {"OPENAI_BASE_URL", "OPENAI_API_KEY"}
+    assert set(service["environment"]) == settings | {"OPENAI_BASE_URL", "OPENAI_API_KEY", "HF_TOKEN"}
     assert "env_file" not in service  # it may hold the backend's secrets
-    assert "volumes" not in service
+
+
+def test_a_gpu_node_gets_gpus_torch_and_a_place_for_models_and_the_other_nothing() -> None:
+    nodes = compose("docker-compose.gpu.yml")["services"]
+    (gpus,) = nodes["node"]["deploy"]["resources"]["reservations"]["devices"]
+    assert (gpus["driver"], gpus["capabilities"], gpus["count"]) == ("nvidia", ["gpu"], "${NODE_GPUS:-all}")
+    arguments = nodes["node"]["build"]["args"]
+    assert (arguments["EXTRAS"], arguments["RUNTIME"]) == ("${NODE_EXTRAS:-gpu}", "gpu")
+    assert nodes["node"]["volumes"] == ["models:/models"]
+    assert nodes["node"]["environment"]["FANFARE_NODE_ENGINES"].endswith(":-diffusers}")
+
+    assert not {"deploy", "volumes"} & set(nodes["node-cpu"])
+    assert set(nodes["node-cpu"]["build"]["args"]) == {"PIP_INDEX_URL"}
+    assert nodes["node"]["image"] != nodes["node-cpu"]["image"]
+
+
+def test_what_a_gpu_node_keeps_is_in_its_volume_where_it_may_write_and_run_it() -> None:
+    words = " ".join(rest for word, rest in final_stage("gpu_worker/Dockerfile") if word in ("ENV", "RUN"))
+    assert "--owner 10001 --group 10001 /models" in words
+    for name in ("HF_HOME", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        assert re.search(rf"\b{name}=/models", words)
+
+
+@pytest.mark.parametrize("name", ["node", "node-cpu"])
+def test_a_node_is_asked_itself_whether_it_works(name: str) -> None:
+    assert compose("docker-compose.gpu.yml")["services"][name]["healthcheck"]["test"][1:] == [
+        "fanfare-node",
+        "health",
+    ]
 
 
 # -- the images ------------------------------------------------------------------------------------------
@@ -161,8 +189,11 @@ def test_the_image_runs_as_an_ordinary_user_by_number(file: str) -> None:
 @pytest.mark.parametrize("file", DOCKERFILES)
 def test_base_images_are_pinned_and_no_frontend_is_fetched(file: str) -> None:
     assert not re.match(r"#\s*syntax", (ROOT / file).read_text())
-    bases = [rest.split()[0] for word, rest in instructions(file) if word == "FROM"]
-    assert all(re.fullmatch(r"python:3\.\d+-slim", base) for base in bases)
+    bases = [rest.split() for word, rest in instructions(file) if word == "FROM"]
+    stages = {rest[-1] for rest in bases if "AS" in rest}
+    chosen = {rest.partition("=")[2] for word, rest in instructions(file) if rest.startswith("RUNTIME=")}
+    assert chosen <= stages
+    assert all(re.fullmatch(r"python:3\.\d+-slim", base) for base, *_ in bases if base != "${RUNTIME}")
 
 
 @pytest.mark.parametrize("file", DOCKERFILES)

@@ -14,6 +14,7 @@ from celery import Celery
 from PIL import Image
 
 from contract.messages import GenerateImage
+from contract.node_access import NODE_UNACKED
 from contract.queues import GENERATE_IMAGE, IMAGE_ENDED, IMAGE_STARTED, gpu_queue
 from contract.signals import Signals, connect
 from tests.gpu_worker.http_server import ScriptedServer
@@ -106,7 +107,7 @@ def house(own_valkey: Valkey, storage: ScriptedServer, tmp_path: Path) -> Iterat
 
 
 def nobody_waits(house: House, model: str = "sketch") -> bool:
-    return house.store.llen(gpu_queue(model)) == 0 and house.store.hlen("unacked") == 0
+    return house.store.llen(gpu_queue(model)) == 0 and house.store.hlen(NODE_UNACKED["unacked_key"]) == 0
 
 
 def test_a_chord_of_four_images_from_start_to_end(house: House) -> None:
@@ -188,7 +189,8 @@ def test_a_canceled_job_stops_within_its_image(house: House) -> None:
 def redeliver_what_is_lost(house: House) -> None:
     """What Celery does for a dead consumer's messages once their visibility timeout has passed."""
     with house.app.connection_for_write() as connection:
-        connection.transport_options = {**(connection.transport_options or {}), "visibility_timeout": 0}
+        given = connection.transport_options or {}
+        connection.transport_options = {**given, **NODE_UNACKED, "visibility_timeout": 0}
         channel: Any = connection.channel()
         channel.qos.restore_visible(interval=1)
         channel.close()

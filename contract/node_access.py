@@ -1,0 +1,66 @@
+"""What a node may do in Redis: the rules of its ACL user, written against the keys and commands that it uses.
+
+A node consumes the queues of models, reports to two others, and keeps its results; it can't read the other
+queues, what CPU workers have in hand, or what it has no name for (no KEYS, no SCAN), and it can neither empty
+nor configure the server. Lua is allowed, because Celery counts a chord's parts by a script: a script may do
+no more than the user who calls it.
+"""
+
+from typing import Final
+
+from contract.queues import DEFAULT_QUEUE, MEDIA_QUEUE
+
+# What nodes have taken and not yet acknowledged, apart from what CPU workers have
+NODE_UNACKED: Final = {
+    "unacked_key": "unacked.gpu",
+    "unacked_index_key": "unacked_index.gpu",
+    "unacked_mutex_key": "unacked_mutex.gpu",
+}
+
+_OWN: Final = (
+    "~gpu.*",
+    *(f"~{key}" for key in NODE_UNACKED.values()),
+    "~celery-task-meta-*",  # results
+    "~celery-taskset-meta-*",  # chords
+    "~fanfare:attempts:*",
+    "~fanfare:alone:*",
+    "~fanfare:result:*",
+    "~fanfare:progress:*",
+    "~fanfare:previews:*",
+    "&celery-task-meta-*",  # who waits for a result is told
+    "&/*.celeryev/worker.*",  # signs of life, for Flower
+)
+_COMMANDS: Final = {
+    "to connect": ("auth", "hello", "ping", "select", "client|setinfo", "client|setname"),
+    "queues": ("brpop", "lpush", "rpush", "llen"),
+    "what is not acknowledged": ("hset", "hget", "hdel", "zadd", "zrem", "zrange"),
+    "transactions": ("watch", "unwatch", "multi", "exec"),
+    "results, counters, progress": ("get", "set", "del", "expire", "incrby", "decrby", "publish"),
+    "chords": ("eval", "evalsha", "script|load", "sadd", "sismember", "zcount", "exists"),
+}
+
+_REPORTED_TO: Final = (DEFAULT_QUEUE, MEDIA_QUEUE)
+_PRIORITY: Final = "??[369]"  # kombu's separator, two bytes, and a priority
+
+# (commands, keys): what may be done with what belongs to others, each for itself
+_OF_OTHERS: Final = (
+    (("lpush", "llen"), [f"%W~{queue}{end}" for queue in _REPORTED_TO for end in ("", _PRIORITY)]),
+    (  # only ever written: what is sent to a queue by its name asks for no binding
+        ("sadd",),
+        [
+            f"%W~_kombu.{kind}.{queue}"
+            for kind in ("binding", "binding_permanent")
+            for queue in ("gpu.*", *_REPORTED_TO)
+        ],
+    ),
+    (("hset", "hdel"), ["%W~fanfare:nodes"]),
+    (("hset",), ["%W~fanfare:models"]),
+    (("mget",), ["%R~fanfare:cancel:*"]),
+)
+
+
+def node_acl(user: str, password_sha256: str) -> str:
+    """The user, as one line of an ACL file; with `ACL SETUSER` for its first word, as a command. Redis 7."""
+    commands = [f"+{command}" for group in _COMMANDS.values() for command in group]
+    selectors = [f"({' '.join([*(f'+{command}' for command in may), *keys])})" for may, keys in _OF_OTHERS]
+    return " ".join(["user", user, "reset", "on", f"#{password_sha256}", *_OWN, *commands, *selectors])
