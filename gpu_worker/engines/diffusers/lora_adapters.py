@@ -1,9 +1,6 @@
 """PEFT adapters of a pipeline: put in, checked, taken out. All that touches its modules is here."""
 
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -12,6 +9,7 @@ from peft.tuners.lora import LoraLayer
 from peft.utils import get_peft_model_state_dict
 
 from gpu_worker.engines.diffusers import memory
+from gpu_worker.engines.diffusers.library_log import hushed
 from gpu_worker.engines.diffusers.lora_files import LoraNotUsable
 
 
@@ -35,7 +33,7 @@ def read_into(pipe: DiffusionPipeline, path: Path, name: str, *, hotswap: bool =
     offloaded = memory.is_offloaded(pipe)
     device = getattr(pipe, "_offload_device", None)
     try:
-        with _quiet():
+        with hushed():
             pipe.load_lora_weights(
                 str(path.parent),
                 weight_name=path.name,
@@ -53,7 +51,7 @@ def read_into(pipe: DiffusionPipeline, path: Path, name: str, *, hotswap: bool =
 
 def remove(pipe: DiffusionPipeline, name: str) -> None:
     """Takes the adapter out, also one that was only half put in. With the last one, all wrapping goes too."""
-    with _quiet():
+    with hushed():
         pipe.delete_adapters(name)
     if not any(pipe.get_list_adapters().values()):
         pipe.unload_lora_weights()
@@ -89,19 +87,3 @@ def _check(alias: str, pipe: DiffusionPipeline, name: str, counts: Mapping[str, 
     for part, component in components(pipe).items():
         if part in listed and len(get_peft_model_state_dict(component, adapter_name=name)) != counts[part]:
             raise LoraNotUsable(f"LoRA {alias}: only a part of it can be loaded into this model")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """What diffusers and PEFT would warn of is checked for: here it fails, there it is told."""
-    loggers = [logging.getLogger(name) for name in ("diffusers", "transformers", "peft")]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
