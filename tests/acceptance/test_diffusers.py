@@ -83,14 +83,14 @@ def test_the_same_seed_is_the_same_image_whatever_runs_beside_it(running: Stack)
 
 def test_four_jobs_of_different_shapes_and_models_take_turns(running: Stack) -> None:
     begun = [
-        submit(running, "tiny-sdxl", count=24, steps=12),
-        submit(running, "tiny-sdxl", count=6, width=128),
-        submit(running, "tiny-flux", count=6),
-        submit(running, "tiny-sd3", count=6),
+        submit(running, "tiny-sdxl", count=12, steps=60),
+        submit(running, "tiny-sdxl", count=2, width=128),
+        submit(running, "tiny-flux", count=2),
+        submit(running, "tiny-sd3", count=2),
     ]
 
     jobs = [running.ended(task_id, within_s=60) for task_id in begun]
 
     assert [job["status"] for job in jobs] == ["completed"] * 4
-    large, *small = [max(image["generated_at"] for image in job["images"]) for job in jobs]
+    large, *small = [job["completed_at"] for job in jobs]
     assert all(end < large for end in small)  # nobody waits for the large one's end

@@ -1,1 +1,1 @@
-"""The engine that runs diffusers pipelines: batches, LoRAs, previews, and a ladder down when memory is short."""
+"""The engine that runs diffusers: batches, LoRAs, previews, and a ladder for when memory is short."""

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -24,6 +25,7 @@ from gpu_worker.engines.diffusers.pace import Pace
 from gpu_worker.engines.diffusers.readiness import Readiness
 from gpu_worker.engines.diffusers.record import record
 from gpu_worker.engines.diffusers.residency import Residency, Resident
+from gpu_worker.engines.diffusers.speed import bit_for_bit
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ class Shelf(Protocol):
         ...
 
     def settle(self, resident: Resident) -> None:
-        """Once it is on the device for the first time: what makes it fast, and how many images at once pay."""
+        """Once it is on the device for the first time: makes it fast, finds how many at once pay."""
         ...
 
     def lora(self, entry: ModelEntry, alias: str) -> Path:
@@ -199,7 +201,7 @@ class DiffusersEngine:
         making = self._making = Making(resident, run, self._cache, watch, self._pace)
         ladder = Ladder(self._rungs(resident, key), max(1, len(batch)), self._torch_device)
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), bit_for_bit() if key.bit_for_bit else nullcontext():
                 made = made_in_parts(batch, ladder, making.part)
         except OutOfMemory:
             return [OUT_OF_MEMORY] * len(batch)
@@ -239,14 +241,16 @@ class DiffusersEngine:
             try:
                 self._loading = None if alias in self._residency.loaded() else alias
                 resident = self._residency.take(alias)
-                if alias not in self._at_once:
+                if not resident.settled:
                     self._shelf.settle(resident)
+                    resident.settled = True
                     self._at_once[alias] = resident.batch
-                return resident
             except Exception as exc:
                 if not memory.is_out_of_memory(exc):
                     raise
                 failure = exc
+            else:
+                return resident
             finally:
                 self._loading = None
             memory.clear(failure, self._torch_device)

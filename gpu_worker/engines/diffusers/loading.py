@@ -10,12 +10,16 @@ from safetensors import SafetensorError
 from contract.messages import FailureCode
 from gpu_worker.engines.base import Failure
 from gpu_worker.engines.diffusers import families, hub, memory, speed, weights
+from gpu_worker.engines.diffusers.attention import UnknownAttention
+from gpu_worker.engines.diffusers.batch_size import Trials, sweep
 from gpu_worker.engines.diffusers.catalog import ModelEntry
+from gpu_worker.engines.diffusers.families.base import Run
 from gpu_worker.engines.diffusers.hub import NotDownloaded
 from gpu_worker.engines.diffusers.loras import Loras
 from gpu_worker.engines.diffusers.not_made import NotMade
 from gpu_worker.engines.diffusers.residency import Resident
 from gpu_worker.engines.diffusers.safety import CheckerNotUsable, SafetyChecker, SafetyGuard
+from gpu_worker.engines.diffusers.speed import NotPossibleHere
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +35,8 @@ CHECKER_NOT_USABLE = Failure(
 LORA_NOT_USABLE = Failure(
     FailureCode.LORA_NOT_USABLE, "The LoRA's file is not what the node loads.", retryable=False
 )
+
+SWEEP_S = 8.0  # for finding out how many images at once pay; the first image waits for it
 
 Fetch = Callable[[ModelEntry], None]  # downloads what an entry needs; raises whatever is wrong
 
@@ -91,7 +97,43 @@ class Loader:
         )
 
     def settle(self, resident: Resident) -> None:
-        """Once it is on the device for the first time: what makes it fast, and how many images at once pay."""
+        """Once it is on the device for the first time: makes it fast, and finds how many at once pay."""
+        entry, defaults = resident.entry, resident.entry.defaults
+        run = Run(
+            task="text-to-image",
+            width=defaults.width,
+            height=defaults.height,
+            steps=defaults.steps,
+            guidance=defaults.guidance,
+            scheduler=defaults.scheduler,
+        )
+        try:
+            traits = speed.quicken(
+                resident.adapter,
+                run,
+                self._device,
+                attention_backend=entry.attention,
+                compiled=entry.compile,
+                fp8=entry.fp8,
+            )
+        except (UnknownAttention, NotPossibleHere) as exc:
+            logger.error("The model %s is not as its entry in the catalog wants it: %s", entry.alias, exc)  # noqa: TRY400
+            raise NotMade(MODEL_NOT_USABLE) from exc
+        resident.traits = {name: value for name, value in traits.items() if value}
+        resident.batch = self._batch(resident, run)
+        logger.info("The model %s is ready: %s, batch %d", entry.alias, dict(traits), resident.batch)
+
+    def _batch(self, resident: Resident, run: Run) -> int:
+        """On the CPU nothing is tried: a step of a real model takes longer than all trials may."""
+        asked = resident.entry.limits.batch
+        if isinstance(asked, int):
+            return asked
+        if self._device.type == "cpu":
+            return 1
+        trials = Trials(
+            self._device, lambda size: speed.seconds_for(resident.adapter, run, size, self._device)
+        )
+        return sweep(trials.seconds, budget_s=SWEEP_S)
 
     def _guard(self, entry: ModelEntry, dtype: torch.dtype) -> SafetyGuard | None:
         try:
@@ -104,7 +146,7 @@ class Loader:
             )
             return SafetyGuard(checker, safety.mode)
         except (NotDownloaded, CheckerNotUsable) as exc:
-            logger.error("The safety checker of %s can't be used: %s", entry.alias, exc)
+            logger.error("The safety checker of %s can't be used: %s", entry.alias, exc)  # noqa: TRY400
             raise NotMade(CHECKER_NOT_USABLE) from exc
 
     def lora(self, entry: ModelEntry, alias: str) -> Path:

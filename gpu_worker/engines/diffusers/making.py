@@ -111,7 +111,7 @@ class Making:
         cfg = self._adapter.uses_cfg(self._run.guidance)
         negative = request.negative_prompt if entry.takes_negative_prompt else None
         texts = (request.prompt, negative, cfg)
-        key = (entry.alias, entry.revision, *texts, self._resident.loras.text_key())
+        key = (entry.alias, entry.revision, *texts, self._resident.loras.text_key(), request.reproducible)
         return self._cache.get(key, lambda: self._adapter.encode(request.prompt, negative, cfg=cfg))
 
     # -- latents --------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from gpu_worker.engines.diffusers import speed
 from gpu_worker.engines.diffusers.catalog import ModelEntry
 from gpu_worker.engines.diffusers.catalog_file import load_catalog
 from gpu_worker.engines.diffusers.device import this_device
@@ -31,6 +32,7 @@ def open_engine(
     entries = models_to_serve(catalog, names, cache, download=download)
     device = this_device(slot)
     torch_device = torch.device("cuda" if device.kind == "rocm" else device.kind)
+    speed.prepare_process(torch_device)
     hub = Hub.of_environment(cache)
 
     def fetch(entry: ModelEntry) -> None:

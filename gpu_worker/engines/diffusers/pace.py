@@ -23,5 +23,5 @@ class Pace:
             return
         if self._last is not None:
             self._last.synchronize()
-        self._last = torch.cuda.Event()
+        self._last = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch has no types for it
         self._last.record()

@@ -37,6 +37,7 @@ class Resident:
     preview: LatentPreview = field(default_factory=LatentPreview)
     traits: Mapping[str, str | bool] = field(default_factory=dict)  # what was done for its speed
     batch: int = 1  # images at once, at the model's own size; found out at the first use
+    settled: bool = False  # whether that was done
     used_at: float = 0.0  # time.monotonic()
 
 
