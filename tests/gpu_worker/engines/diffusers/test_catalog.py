@@ -1,5 +1,6 @@
 """The catalog: what is shipped, what may be written, and how faults are told. Runs without torch."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from contract.messages import ModelCard
-from gpu_worker.engines.diffusers.catalog import ModelEntry, card_of
+from gpu_worker.engines.diffusers.catalog import Defaults, Limits, LoraEntry, ModelEntry, Safety, card_of
 from gpu_worker.engines.diffusers.catalog_file import SHIPPED, CatalogError, load_catalog
 from gpu_worker.engines.diffusers.family_facts import FAMILY_FACTS
 
@@ -73,6 +74,21 @@ def test_the_shipped_catalog_is_part_of_the_package() -> None:
     data = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     assert "*.toml" in data["gpu_worker.engines.diffusers"]
     assert SHIPPED.parent == root / "gpu_worker/engines/diffusers"
+
+
+def test_the_document_tells_all_shipped_models_and_all_keys() -> None:
+    text = (Path(__file__).parents[4] / "docs/models.md").read_text()
+    rows = {row[0]: row[1] for row in re.findall(r"^\| `([\w-]+)` \|[^|]*\|([^|]*)\|", text, flags=re.M)}
+    for alias, entry in load_catalog().models.items():
+        chosen = entry.defaults
+        guided = f", guidance {chosen.guidance:g}" if chosen.guidance else ""
+        steps = f"{chosen.steps} step" + "s" * (chosen.steps > 1)
+        assert rows[alias].strip() == f"{chosen.width} x {chosen.height}, {steps}{guided}"
+    told = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\|([^|]*)\|", text, flags=re.M))))
+    told |= set(re.findall(r"^(\w+) = ", text, flags=re.M))
+    assert set(ModelEntry.model_fields) - {"alias"} <= told
+    for table in (Defaults, Limits, LoraEntry, Safety):
+        assert {key for key in table.model_fields if not re.search(rf"\b{key}\b", text)} == set()
 
 
 # -- what may be written ---------------------------------------------------------------------------------
