@@ -163,7 +163,7 @@ def test_the_streams_events_are_those_that_it_sends() -> None:
     sent = constants(ROOT / "backend/api/events.py")
     text = TEXTS["docs/api.md"]
     named = set(re.findall(r"`event: (\w+)`", text)) | set(re.findall(r'addEventListener\("(\w+)"', text))
-    assert named == {"job", "image", "progress"}
+    assert named == {"job", "image", "progress", "preview"}
     assert named <= sent
 
 
