@@ -325,3 +325,25 @@ def test_keeps_the_port(adapters: Callable[[str], FamilyAdapter], family: str) -
 
 def test_every_family_that_the_catalog_knows_has_an_adapter() -> None:
     assert FAMILIES.keys() == FAMILY_FACTS.keys()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_run_has_a_scheduler_of_its_own(adapters: Callable[[str], FamilyAdapter], family: str) -> None:
+    adapter, run, seen = adapters(family), a_run("text-to-image"), []
+    own = adapter.pipe.scheduler
+
+    for _ in range(2):
+        adapter.denoise(run, [a_row(adapter, run)], lambda *_: seen.append(adapter.pipe.scheduler))
+
+    assert adapter.pipe.scheduler is own
+    assert len({id(scheduler) for scheduler in [own, *seen]}) == 3
+
+
+def test_an_error_amid_reading_a_picture_leaves_the_autoencoder_as_it_was(tiny_models: TinyModels) -> None:
+    adapter, run = load(tiny_models["sdxl"], "sdxl", dtype=torch.bfloat16), a_run("image-to-image")
+    no_generator: Any = "not a generator"
+
+    with pytest.raises((TypeError, AttributeError)):
+        adapter.denoise(run, [replace(a_row(adapter, run), generator=no_generator)], Steps())
+
+    assert adapter.pipe.vae.dtype == torch.bfloat16
