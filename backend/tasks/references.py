@@ -48,6 +48,11 @@ def fetch_references(self: JobTask, *, job_id: str, run: int) -> None:
         return
     for role, picture in _prepared(parts, job, _fetched(self, parts, job, wanted)).items():
         parts.storage.put(ids.reference_key(job.id, role), pictures.to_png(picture), "image/png")
+    with parts.db.read_scope() as session:
+        deleted = queries.get(session, job.id) is None
+    if deleted:  # meanwhile, and its objects with it, but for these
+        parts.storage.delete(ids.reference_keys(job.id, wanted))
+        raise Ignore
 
 
 def _is_stored(parts: Resources, job: Job, role: Role) -> bool:

@@ -23,7 +23,7 @@ from backend.views import now
 from contract.messages import ModelCard
 from tests.backend.api.conftest import Server, StartServer, announce
 from tests.backend.images.samples import corners, encode, png, quarters
-from tests.gpu_worker.http_server import Answer, ScriptedServer
+from tests.gpu_worker.http_server import Answer, ScriptedServer, Seen
 
 PICTURE = encode(quarters(400, 200))
 MASK = encode(Image.new("L", (400, 200), 255))
@@ -390,3 +390,20 @@ def test_they_are_deleted_with_the_job(api: httpx.Client, server: Server) -> Non
     for key in ids.reference_keys(job_id, ids.ROLES):
         with pytest.raises(ObjectNotFound):
             server.resources.storage.stat(key)
+
+
+def test_a_job_that_is_deleted_amid_leaves_nothing(
+    api: httpx.Client, server: Server, host: ScriptedServer
+) -> None:
+    job_id = submitted(api, reference={"url": host.url + "/a"})
+
+    def delete(_: Seen) -> Answer:
+        api.delete(f"/v1/jobs/{job_id}").raise_for_status()
+        return Answer(body=PICTURE)
+
+    host.script([delete])
+    fetch(job_id)
+
+    assert len(host.seen) == 1
+    with pytest.raises(ObjectNotFound):
+        stored(server, job_id)
