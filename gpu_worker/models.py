@@ -100,7 +100,14 @@ def _memories() -> list[Memory]:
         devices = ask_torch()["devices"]
     except NoDevice:
         return []
-    return [Memory(f"{one['kind']} {one['index']} ({one['name']})", one["memory_bytes"]) for one in devices]
+    return [
+        Memory(
+            f"{one['kind']} {one['index']} ({one['name']})",
+            one["memory_bytes"],
+            half=one["kind"] in {"cuda", "rocm"},
+        )
+        for one in devices
+    ]
 
 
 def _lines(models: Sequence[Examined]) -> Iterator[str]:

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -142,7 +143,10 @@ class Hub:
 
     def _fetch(self, wanted: Wanted, commit: str, files: Mapping[str, Remote], say: Say) -> None:
         from huggingface_hub import snapshot_download
+        from huggingface_hub.utils.tqdm import disable_progress_bars
 
+        if not sys.stderr.isatty():
+            disable_progress_bars()  # they would fill the log
         folder = snapshot(self.cache, wanted.source, commit)
         missing = sum(one.bytes for name, one in files.items() if not (folder / name).exists())
         free = shutil.disk_usage(self.cache).free

@@ -42,6 +42,7 @@ class Memory:
 
     device: str
     bytes: int | None
+    half: bool = True  # whether `auto` means two bytes for a number there; on the CPU and MPS it means four
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def _examined(entry: ModelEntry, cache: Path, devices: Sequence[Memory], *, need
     except UnusableFiles as exc:
         faults.extend(exc.faults)
     needs = device_bytes(entry, found) if found else None
-    fits = {one.device: fit(entry, found, one.bytes) for one in devices} if found else None
+    fits = {one.device: fit(entry, found, one) for one in devices} if found else None
     if fits and set(fits.values()) == {"too large"}:
         faults.append("it fits into no device of this machine")
     return Examined(
@@ -130,29 +131,31 @@ def _beside(entry: ModelEntry, cache: Path, faults: list[str]) -> Iterator[str]:
 
 
 def device_bytes(entry: ModelEntry, found: Inspection) -> int:
-    """What a device needs for one image of the default size: the weights, and room to work."""
+    """What a GPU needs for one image of the default size: the weights, and room to work."""
     return sum(_weights(entry, found).values()) + _room(entry)
 
 
-def fit(entry: ModelEntry, found: Inspection, memory: int | None) -> Fit:
+def fit(entry: ModelEntry, found: Inspection, device: Memory) -> Fit:
     """Whether it fits into that much memory: whole, or one component after the other."""
-    if memory is None:
+    if device.bytes is None:
         return "unknown"
-    if device_bytes(entry, found) <= memory:
+    weights = _weights(entry, found, half=device.half).values()
+    if sum(weights) + _room(entry) <= device.bytes:
         return "fits"
-    largest = max(_weights(entry, found).values(), default=0) + _room(entry)
-    return "offload" if entry.offload == "auto" and largest <= memory else "too large"
+    largest = max(weights, default=0) + _room(entry)
+    return "offload" if entry.offload == "auto" and largest <= device.bytes else "too large"
 
 
 def _room(entry: ModelEntry) -> int:
     return FOR_LIBRARIES_BYTES + PER_PIXEL_BYTES * entry.defaults.width * entry.defaults.height
 
 
-def _weights(entry: ModelEntry, found: Inspection) -> dict[str, int]:
+def _weights(entry: ModelEntry, found: Inspection, *, half: bool = True) -> dict[str, int]:
     """Bytes in memory, by component."""
-    whole = {one.name: one.bytes_as(entry.dtype) for one in found.components}
-    half = DENOISERS if entry.fp8 else frozenset()
-    return {name: size // 2 if name in half else size for name, size in whole.items()}
+    dtype = "float32" if entry.dtype == "auto" and not half else entry.dtype
+    whole = {one.name: one.bytes_as(dtype) for one in found.components}
+    halved = DENOISERS if entry.fp8 else frozenset()
+    return {name: size // 2 if name in halved else size for name, size in whole.items()}
 
 
 # -- in words ----------------------------------------------------------------------------------------------

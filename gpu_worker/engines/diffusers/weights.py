@@ -28,7 +28,8 @@ LIBRARIES: Final = frozenset({"diffusers", "transformers"})
 WITHOUT_WEIGHTS: Final = (
     "Scheduler", "Tokenizer", "TokenizerFast", "Processor", "FeatureExtractor", "ImageProcessorFast",
 )  # fmt: skip
-NAMES: Final = ("diffusion_pytorch_model", "model")  # of weight files
+OF_TRANSFORMERS: Final = "model"
+NAMES: Final = ("diffusion_pytorch_model", OF_TRANSFORMERS)  # of weight files
 BITS_OF: Final = {"bfloat16": 16, "float16": 16, "float32": 32, "auto": 16}
 SAMPLE_BYTES: Final = 65_536
 
@@ -221,7 +222,8 @@ def choose(present: Iterable[str], variant: str | None) -> tuple[str, ...]:
     for kind in (variant, None) if variant else (None,):
         dot = f".{kind}" if kind else ""
         for base in NAMES:
-            for file in (f"{base}.safetensors.index{dot}.json", f"{base}{dot}.safetensors"):
+            files = [f"{base}.safetensors.index{dot}.json", f"{base}{dot}.safetensors"]
+            for file in files if base != OF_TRANSFORMERS else reversed(files):  # as each library prefers
                 if file in names:
                     return (file,)
     return ()

@@ -50,6 +50,9 @@ def test_what_fits_is_told_for_each_device(folder: Path, tmp_path: Path) -> None
     found = look(entry(folder), tmp_path, needs, needs - 1, ROOM, None)
     assert found.fits == {"cuda 0": "fits", "cuda 1": "offload", "cuda 2": "too large", "cuda 3": "unknown"}
     assert found.faults == ()
+    models = Catalog(models={"mine": entry(folder)})
+    (on_the_cpu,) = examine(models, [], tmp_path, [Memory("cpu", needs, half=False)])
+    assert on_the_cpu.fits == {"cpu": "offload"}  # it takes four bytes for a number
     never = look(entry(folder, offload="never"), tmp_path, needs - 1)
     assert never.faults == ("it fits into no device of this machine",)
 

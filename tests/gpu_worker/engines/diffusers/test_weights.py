@@ -11,6 +11,7 @@ from gpu_worker.engines.diffusers.safetensors_header import MAX_HEADER_BYTES, Ba
 from gpu_worker.engines.diffusers.weights import (
     UnusableLora,
     UnusableModel,
+    choose,
     digest,
     inspect,
     inspect_lora,
@@ -79,6 +80,12 @@ def test_shards_are_counted_together_and_each_must_be_there(folder: Path) -> Non
     assert unet.parameters == 2 * PARAMETERS
     (folder / "unet" / shards[1]).unlink()
     assert refused(folder) == "unet: 1 of 2 files of its weights are missing"
+
+
+def test_of_two_sets_of_weights_that_one_counts_which_its_library_reads() -> None:
+    for base, first in {"model": 1, "diffusion_pytorch_model": 0}.items():
+        both = [f"{base}.safetensors.index.json", f"{base}.safetensors"]
+        assert choose(both, None) == (both[first],)
 
 
 def test_parts_that_are_not_loaded_do_not_count(folder: Path) -> None:
