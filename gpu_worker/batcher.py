@@ -2,15 +2,17 @@
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Hashable
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from uuid import UUID
 
 from gpu_worker.engines.base import Engine, ImageRequest, Outcome
 
 PATIENCE_S = 5.0  # so long a model that is not loaded waits for one that is
+JOBS_TO_REMEMBER = 1000
 LOOK_AGAIN_S = 0.1  # whether a model has become ready to be loaded
 
 
@@ -57,9 +59,12 @@ class Line:
     def append(self, waiting: Waiting) -> None:
         self._jobs.setdefault(waiting.job_id, deque()).append(waiting)
 
-    def since(self) -> float:
-        """When the oldest request came. The line must not be empty."""
-        return min(job[0].since for job in self._jobs.values())
+    def since(self, served: Mapping[UUID, float] = MappingProxyType({})) -> float:
+        """Since when a job of this line waits for its turn: since it came, or since it was last `served`.
+
+        The line must not be empty.
+        """
+        return min(max(job[0].since, served.get(job_id, 0.0)) for job_id, job in self._jobs.items())
 
     def take(self, count: int) -> list[Waiting]:
         """Up to `count` requests, one of each job in turn; who was served goes to the end."""
@@ -89,6 +94,7 @@ class Batcher:
         self._patience_s = patience_s
         self._lines: dict[Hashable, Line] = {}
         self._changed_model_at = float("-inf")
+        self._served: OrderedDict[UUID, float] = OrderedDict()  # when each job had its last turn
         self._changed = threading.Condition()
         self.closed = threading.Event()
 
@@ -147,13 +153,14 @@ class Batcher:
         return 1 if key[0] == "alone" else max(1, self._engine.max_batch(key[1]))
 
     def _choose(self) -> Hashable | None:
-        """The line whose turn it is: the oldest, unless its model isn't loaded and another's is.
+        """The line whose turn it is: the one with the job that has waited longest since its last turn, unless
+        its model isn't loaded and another's is.
 
         A model that is still being made ready holds up nobody. One that takes another's place on the device
         stays for as long as the others have patience: else two models in demand would change places with
         every batch.
         """
-        by_age = sorted(self._lines, key=lambda key: self._lines[key].since())
+        by_age = sorted(self._lines, key=lambda key: self._lines[key].since(self._served))
         ready = [key for key in by_age if self._engine.prepare(self._lines[key].model)]
         if not ready:
             return None
@@ -186,4 +193,9 @@ class Batcher:
         taken = line.take(line.cap())
         if not len(line):
             del self._lines[key]
+        for waiting in taken:
+            self._served[waiting.job_id] = time.monotonic()
+            self._served.move_to_end(waiting.job_id)
+        while len(self._served) > JOBS_TO_REMEMBER:
+            self._served.popitem(last=False)
         return [waiting for waiting in taken if waiting.future.set_running_or_notify_cancel()]

@@ -53,6 +53,30 @@ def test_jobs_take_turns_within_a_key() -> None:
     assert batches == [["a0", "b0"], ["a1", "a2"], ["a3"]]
 
 
+def test_jobs_take_turns_over_all_keys() -> None:
+    waiting = batcher(SolidEngine(cap=2))
+    for number in range(6):
+        waiting.submit(request(f"a{number}"), JOB_A)
+    for number in range(2):
+        waiting.submit(request(f"b{number}", width=128), JOB_B)
+
+    batches = [prompts(waiting.next_batch()) for _ in range(4)]
+
+    assert batches == [["a0", "a1"], ["b0", "b1"], ["a2", "a3"], ["a4", "a5"]]
+
+
+def test_a_large_job_is_not_starved_by_new_ones() -> None:
+    waiting = batcher(SolidEngine(cap=1))
+    for number in range(3):
+        waiting.submit(request(f"a{number}"), JOB_A)
+    served: list[str] = []
+    for number in range(6):
+        waiting.submit(request(f"new{number}", width=128 + 8 * number), uuid4())
+        served += prompts(waiting.next_batch())
+
+    assert [prompt for prompt in served if prompt.startswith("a")] == ["a0", "a1", "a2"]
+
+
 def test_who_is_suspected_goes_alone() -> None:
     waiting = batcher()
     waiting.submit(request("suspect"), JOB_A, alone=True)

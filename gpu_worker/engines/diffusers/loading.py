@@ -81,7 +81,16 @@ class Loader:
                 variant=entry.variant,
                 scheduler_options=entry.scheduler_options,
             )
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, ImportError, SafetensorError) as exc:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            RuntimeError,
+            ImportError,
+            SafetensorError,
+        ) as exc:
             if memory.is_out_of_memory(exc):
                 raise
             logger.exception("The model %s could not be loaded", alias)
@@ -91,7 +100,7 @@ class Loader:
             guard=self._guard(entry, dtype),
             entry=hub.as_served(entry, self._cache),
             adapter=adapter,
-            loras=Loras(adapter.pipe),
+            loras=Loras(adapter.pipe, in_place=entry.compile and self._device.type == "cuda"),
             weights=weights.inspect(folder, entry.family, entry.variant).bytes_as(speed.dtype_name(dtype)),
             dtype=speed.dtype_name(dtype),
         )

@@ -84,7 +84,9 @@ class Making:
             place, row = good[number]
             image = images.get(number)
             outcomes[place] = (
-                Made(image, row.embeddings.truncated, batch, ladder.taken, spent) if image else NOT_A_NUMBER
+                Made(_with_what_was_kept(image, row), row.embeddings.truncated, batch, ladder.taken, spent)
+                if image
+                else NOT_A_NUMBER
             )
         return outcomes
 
@@ -190,6 +192,13 @@ class Making:
         preview = self._resident.preview
         if not preview.ready:
             preview.fit(self._adapter.spatial(latents[None], self._run)[0], pixels)
+
+
+def _with_what_was_kept(image: Image.Image, row: Row) -> Image.Image:
+    """Where the mask is black, the reference itself: through the latents it would come back a little changed."""
+    if row.mask is None or row.reference is None:
+        return image
+    return Image.composite(image, row.reference, row.mask)
 
 
 def strict_batch(entry: ModelEntry) -> int:
