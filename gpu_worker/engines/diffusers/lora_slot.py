@@ -13,26 +13,31 @@ NAME: Final = "slot"
 
 
 class LoraSlot:
-    """Holds LoRAs that change the denoiser alone, of a rank up to `rank`. One graph serves them all.
+    """Holds LoRAs that change the denoiser alone. One graph serves them all.
 
     The first LoRA costs two compilations (its layers are new to the graph, once at work and once at rest),
-    those that come after it none, as long as they change no other layers than the first; weights are free.
+    those that come after it none, as long as they change no other layers than the first and are of no higher
+    rank than there is room for; weights are free.
     """
 
-    def __init__(self, pipe: DiffusionPipeline, rank: int) -> None:
-        self.rank = rank
+    def __init__(self, pipe: DiffusionPipeline) -> None:
         self._pipe = pipe
+        self._rank = 0
         self._scales: list[tuple[LoraLayer, float]] = []
         self.holds: Path | None = None
 
-    def put(self, alias: str, path: Path, component: str, count: int) -> None:
+    def has_room_for(self, rank: int) -> bool:
+        """Whether a LoRA of this rank can come in place of the one that is there."""
+        return self.holds is not None and rank <= self._rank
+
+    def put(self, alias: str, path: Path, component: str, count: int, rank: int) -> None:
         """Makes it the LoRA of the slot. Raises as `lora_adapters.load` does; the slot is then empty."""
         if path == self.holds:
             return
-        swapped = self.holds is not None and self._swap(path)
-        if not swapped:
+        if not (self.has_room_for(rank) and self._swap(path)):
             self.clear()
-            self._pipe.enable_lora_hotswap(target_rank=self.rank, check_compiled="ignore")
+            self._rank = max(self._rank, _rounded_up(rank))
+            self._pipe.enable_lora_hotswap(target_rank=self._rank, check_compiled="ignore")
             lora_adapters.load(self._pipe, alias, path, NAME, {component: count})
         layers = lora_adapters.layers(getattr(self._pipe, component), NAME)
         self._scales = [(layer, float(layer.scaling[NAME])) for layer in layers]
@@ -67,3 +72,8 @@ class LoraSlot:
 def _fill(scaling: torch.Tensor, value: float) -> None:
     """In place: a number in its stead would be a new graph."""
     scaling.fill_(value)
+
+
+def _rounded_up(rank: int) -> int:
+    """To a power of two: what comes next may be a little larger."""
+    return 1 << max(0, rank - 1).bit_length()

@@ -53,19 +53,19 @@ class _Use:
 class Loras:
     """The LoRAs of one pipeline, and of all pipelines that share its modules. For one thread.
 
-    With `hotswap_rank` (the highest rank of any LoRA to come) a LoRA that is alone, and changes the denoiser
-    alone, takes over the place of the one before it: a compiled model is not compiled again.
+    With `in_place` a LoRA that is alone, and changes the denoiser alone, takes over the place of the one
+    before it: a compiled model is not compiled again.
     """
 
     def __init__(
-        self, pipe: DiffusionPipeline, *, max_loaded: int = MAX_LOADED, hotswap_rank: int | None = None
+        self, pipe: DiffusionPipeline, *, max_loaded: int = MAX_LOADED, in_place: bool = False
     ) -> None:
         self._pipe = pipe
         self._max_loaded = max_loaded
         self._known: dict[Path, _Adapter] = {}
         self._loaded: OrderedDict[Path, _Adapter] = OrderedDict()  # by last use, the oldest first
         self._in_use: tuple[_Use, ...] = ()
-        self._slot = LoraSlot(pipe, hotswap_rank) if hotswap_rank else None
+        self._slot = LoraSlot(pipe) if in_place else None
 
     @property
     def loaded(self) -> tuple[Path, ...]:
@@ -139,11 +139,12 @@ class Loras:
 
     def _swap_in(self, use: _Use) -> bool:
         component = use.adapter.denoiser_alone
-        if self._slot is None or component is None or use.adapter.rank > self._slot.rank:
+        if self._slot is None or component is None:
             return False
-        if self._slot.holds is None:  # the slot makes room for its rank in every LoRA that is there
+        if not self._slot.has_room_for(use.adapter.rank):  # room is then made in every LoRA that is there
             self._forget_all()
-        self._slot.put(use.alias, use.adapter.path, component, dict(use.adapter.counts)[component])
+        count = dict(use.adapter.counts)[component]
+        self._slot.put(use.alias, use.adapter.path, component, count, use.adapter.rank)
         self._slot.activate(component, use.weight)
         return True
 

@@ -404,7 +404,7 @@ def test_swapped_in_place_it_works_the_same(
     tiny_models: TinyModels, sd15: DiffusionPipeline, ink: Path, chalk: Path, wide: Path, narrow: Path
 ) -> None:
     pipe = open_pipe(tiny_models["sd15"])
-    swapping, plain = Loras(pipe, hotswap_rank=4), Loras(sd15)
+    swapping, plain = Loras(pipe, in_place=True), Loras(sd15)
     bare = picture(pipe)
     row: list[list[tuple[str, Path, float]]] = [
         [("narrow", narrow, 1.0)],
@@ -428,7 +428,7 @@ def test_swapped_in_place_it_works_the_same(
 def test_refused_in_place_it_leaves_all_as_it_was(
     tiny_models: TinyModels, sd15: DiffusionPipeline, ink: Path, wide: Path, tmp_path: Path
 ) -> None:
-    loras = Loras(sd15, hotswap_rank=4)
+    loras = Loras(sd15, in_place=True)
     loras.use([("wide", wide, 0.5)])
     on = picture(sd15)
 
@@ -446,7 +446,7 @@ def test_swapped_in_place_nothing_is_compiled_again(
     for block in sd15.unet.modules():
         if type(block).__name__ == "BasicTransformerBlock":
             block.compile(backend=counter)
-    loras = Loras(sd15, hotswap_rank=4)
+    loras = Loras(sd15, in_place=True)
     for warm_up in ([], [("wide", wide, 1.0)], []):
         loras.use(warm_up)
         picture(sd15)
