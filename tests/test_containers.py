@@ -16,6 +16,7 @@ from gpu_worker.settings import Settings as NodeSettings
 
 ROOT = Path(__file__).parent.parent
 COMPOSE_FILES = ("docker-compose.yml", "docker-compose.gpu.yml")
+OVERRIDE = "docker-compose.tls.yml"
 DOCKERFILES = ("backend/Dockerfile", "gpu_worker/Dockerfile")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -41,7 +42,7 @@ def tool(name: str) -> str:
 # -- valid -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("file", COMPOSE_FILES)
+@pytest.mark.parametrize("file", [*COMPOSE_FILES, OVERRIDE])
 def test_compose_files_keep_the_specification(file: str) -> None:
     done = run(tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", file)
     assert done.returncode == 0, done.stdout
@@ -53,7 +54,7 @@ def test_dockerfiles_pass_hadolint(file: str) -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("file", COMPOSE_FILES)
+@pytest.mark.parametrize("file", [*COMPOSE_FILES, OVERRIDE])
 def test_every_variable_has_a_default_so_that_nothing_need_be_set(file: str) -> None:
     text = (ROOT / file).read_text()
     assert re.findall(r"(?<!\$)\$\{\w+\}|(?<!\$)\$\w+", text) == []
@@ -86,6 +87,17 @@ def test_whatever_is_published_is_published_on_loopback(service: dict[str, Any])
     assert service.get("network_mode") is None
 
 
+def test_with_tls_redis_is_published_with_tls_only() -> None:
+    (port,) = compose(OVERRIDE)["services"]["redis"]["ports"]
+    assert port.startswith("${REDIS_TLS_ADDRESS:-127.0.0.1}:")
+    assert port.endswith(":6380")
+    command = compose(OVERRIDE)["services"]["redis"]["command"][-1]
+    assert "--tls-port 6380" in command
+    assert "user default on >$$REDISCLI_AUTH" in command  # an ACL file without it opens Redis to everybody
+    usual = compose("docker-compose.yml")["services"]["redis"]["command"][-1]
+    assert usual[usual.index("--appendonly") :] in command  # it keeps what it holds as carefully
+
+
 @pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES.keys())
 def test_images_are_pinned_by_tag_and_ours_by_our_version(service: dict[str, Any]) -> None:
     name, _, tag = service["image"].partition(":")
@@ -112,7 +124,7 @@ def test_services_wait_for_what_they_need() -> None:
 
 
 def test_the_database_is_out_of_reach_of_nodes() -> None:
-    stack, nodes = (compose(file) for file in COMPOSE_FILES)
+    stack, nodes = map(compose, COMPOSE_FILES)
     assert stack["networks"]["database"] == {"internal": True}
     assert stack["services"]["postgres"]["networks"] == ["database"]
     assert nodes["networks"]["fanfare"]["name"] == "${STACK_NETWORK:-fanfare_default}"

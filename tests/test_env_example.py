@@ -28,7 +28,7 @@ def compose_variables() -> dict[str, str]:
     """Names that the compose files take from the environment, with the defaults that they give there."""
     texts = (
         re.sub(r"\s#.*$", "", (ROOT / name).read_text(), flags=re.M)
-        for name in ("docker-compose.yml", "docker-compose.gpu.yml")
+        for name in ("docker-compose.yml", "docker-compose.tls.yml", "docker-compose.gpu.yml")
     )
     found: dict[str, str] = {}
     for text in texts:

@@ -1,5 +1,7 @@
 """A node from outside: over TLS, with a certificate of one's own authority, as a user who may do little."""
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from gpu_worker.broker import Unreachable, check_broker, check_result_store
 from gpu_worker.celery_app import create_celery_app
 from gpu_worker.settings import Settings
 from tests.acceptance.stack import Part, Stack, stack
+from tests.gpu_worker.processes import children_of
 from tests.services import RedisServer, redis_server
 from tests.tls_front import TlsFront, tls_front
 
@@ -116,6 +119,8 @@ def test_nor_does_it_when_things_go_wrong(outside: Outside) -> None:
     system = outside.system
     task_id = system.submit(count=6)
     system.until(lambda: any(image["status"] == "in_progress" for image in system.job(task_id)["images"]))
+    for process in children_of(system.parts[-1].process.pid):
+        os.kill(process, signal.SIGKILL)
     system.parts[-1].kill()
 
     # When another one takes over, and is told to leave amid its work
