@@ -7,11 +7,15 @@ import diffusers
 import pytest
 import torch
 
-from gpu_worker.engines.diffusers.families import FAMILIES
+from gpu_worker.engines.diffusers.catalog import ModelEntry
+from gpu_worker.engines.diffusers.download import Hub
+from gpu_worker.engines.diffusers.families import FAMILIES, load
 from gpu_worker.engines.diffusers.family_facts import FAMILY_FACTS
+from gpu_worker.engines.diffusers.hub import wanted_of
 from gpu_worker.engines.diffusers.schedulers import SCHEDULERS
 from gpu_worker.engines.diffusers.weights import inspect, inspect_lora
 from tests.gpu_worker.engines.diffusers.conftest import TinyModels
+from tests.gpu_worker.engines.diffusers.hub_server import COMMIT, Repository, running_hub
 from tests.gpu_worker.engines.diffusers.tiny import BUILDERS
 from tests.gpu_worker.engines.diffusers.tiny_loras import DENOISER, build_lora
 
@@ -40,6 +44,22 @@ def test_the_weight_of_a_model_is_foretold(tiny_models: TinyModels, kind: str) -
         assert found.bytes_as(name) == pytest.approx(bytes_of(pipe, dtype), rel=0.0003)
     assert found.pipeline == type(pipe).__name__
     assert took < 1  # 2 ms on a machine with nothing else to do
+
+
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_what_is_fetched_of_a_repository_is_enough_to_load_it(
+    tiny_models: TinyModels, tmp_path: Path, kind: str
+) -> None:
+    folder, family = tiny_models[kind], FAMILY_OF[kind]
+    files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    more = {"all_in_one.safetensors": b"...", "README.md": b"#", "run.py": b"raise SystemExit"}
+    entry = ModelEntry(alias="mine", source="owner/name", family=family, license="MIT")
+    with running_hub() as hub:
+        hub.repositories["owner/name"] = Repository({COMMIT: files | more})
+        place = Hub(tmp_path, hub.url).download(wanted_of(entry))
+    adapter = load(place.path, family, dtype=torch.float32)
+    assert adapter.family == family
+    assert not hub.fetched() & set(more)
 
 
 def test_what_is_said_of_families_without_torch_is_so() -> None:
