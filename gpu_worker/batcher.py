@@ -160,7 +160,8 @@ class Batcher:
         stays for as long as the others have patience: else two models in demand would change places with
         every batch.
         """
-        by_age = sorted(self._lines, key=lambda key: self._lines[key].since(self._served))
+        lines = self._lines
+        by_age = sorted(lines, key=lambda key: (lines[key].since(self._served), lines[key].since()))
         ready = [key for key in by_age if self._engine.prepare(self._lines[key].model)]
         if not ready:
             return None

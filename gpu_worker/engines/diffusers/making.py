@@ -195,7 +195,7 @@ class Making:
 
 
 def _with_what_was_kept(image: Image.Image, row: Row) -> Image.Image:
-    """Where the mask is black, the reference itself: through the latents it would come back a little changed."""
+    """Where the mask is black, the reference itself: through the latents it would come back changed."""
     if row.mask is None or row.reference is None:
         return image
     return Image.composite(image, row.reference, row.mask)
