@@ -11,6 +11,8 @@ from typing import Final
 import torch
 from diffusers import DiffusionPipeline
 
+from gpu_worker.engines.diffusers import machine_memory
+
 # What torch raises as a plain RuntimeError when memory is short, in small letters.
 _OUT_OF_MEMORY_TEXTS: Final = (
     "out of memory",  # CUDA, HIP, MPS ("MPS backend out of memory"), XPU
@@ -96,7 +98,7 @@ def total_bytes(device: torch.device) -> int | None:
         return int(torch.cuda.get_device_properties(device).total_memory)
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory())
-    return _of_machine("MemTotal")
+    return machine_memory.total()
 
 
 def free_bytes(device: torch.device) -> int | None:
@@ -107,7 +109,7 @@ def free_bytes(device: torch.device) -> int | None:
         return int(free + kept)
     if device.type == "mps":
         return int(torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
-    return _of_machine("MemAvailable")
+    return machine_memory.free()
 
 
 def used_bytes(device: torch.device) -> int | None:
@@ -116,28 +118,7 @@ def used_bytes(device: torch.device) -> int | None:
         return int(torch.cuda.memory_allocated(device))
     if device.type == "mps":
         return int(torch.mps.current_allocated_memory())
-    return _of_process("VmRSS")
-
-
-def _of_machine(name: str) -> int | None:
-    return _kibibytes("/proc/meminfo", name)
-
-
-def _of_process(name: str) -> int | None:
-    return _kibibytes("/proc/self/status", name)
-
-
-def _kibibytes(path: str, name: str) -> int | None:
-    """A line like `MemTotal:  123 kB`, in bytes; None where there is no such file or line."""
-    try:
-        with open(path, encoding="ascii", errors="replace") as lines:  # noqa: PTH123 - no file of ours
-            for line in lines:
-                key, _, rest = line.partition(":")
-                if key == name:
-                    return int(rest.split()[0]) * 1024
-    except OSError:
-        return None
-    return None
+    return machine_memory.used()
 
 
 # -- slower, but smaller -----------------------------------------------------------------------------------
