@@ -243,12 +243,12 @@ class Generation:
         raise NotMade(failure)
 
     def _served(self, message: GenerateImage, attempt: int, turn: int, start: Start) -> Served:
-        """One turn in the engine. A prompt that was begun before and lost goes alone: it may be poison."""
+        """One turn in the engine. What was begun before, and lost or failed, goes alone: it may be poison."""
         request = _request(message, f"{message.image_id}:{message.run}:{attempt}:{turn}", start)
-        parts, alone, begun = self._parts, attempt > 1, threading.Event()
+        parts, alone, begun = self._parts, attempt > 1 or turn > 1, threading.Event()
 
         def on_begin() -> None:
-            if alone and turn == 1:
+            if attempt > 1 and turn == 1:
                 self._count_alone(message, 1)
             begun.set()
 

@@ -1,5 +1,6 @@
 """The watch over the images in hand: reports their progress, learns of canceled jobs, in the background."""
 
+import itertools
 import threading
 import time
 from concurrent.futures import Future
@@ -11,7 +12,8 @@ from contract.signals import Signals
 from gpu_worker.batcher import Served
 from gpu_worker.fail_open import FailOpen
 
-TICK_S = 0.2  # progress is reported, and cancel flags are read, at most this often
+TICK_S = 0.05  # cancel flags are read this often: a device should not work for nobody
+REPORT_EVERY = 4  # ticks; progress is reported this often
 
 
 @dataclass
@@ -81,8 +83,11 @@ class NodeWatch(threading.Thread):
     # -- the thread -----------------------------------------------------------------------------------
 
     def run(self) -> None:
-        while self._wait_for_work():
-            self._report_progress()
+        for tick in itertools.count():
+            if not self._wait_for_work():
+                return
+            if tick % REPORT_EVERY == 0:
+                self._report_progress()
             self._learn_of_canceled_jobs()
             time.sleep(TICK_S)
 

@@ -319,6 +319,27 @@ def engine_failure(
     return lambda batch: [Failure(code, "plain words", retryable=retryable)] * len(batch)
 
 
+def test_what_failed_in_a_batch_is_tried_again_alone(rig: Rig) -> None:
+    def fail_if_crowded(batch: Sequence[ImageRequest]) -> list[Outcome] | None:
+        if any(request.prompt == "bad" for request in batch):
+            raise RuntimeError("one of you breaks me")
+        return None
+
+    rig.engine.go.clear()
+    first = rig.pool.submit(rig.make, rig.message(width=128))
+    assert rig.engine.begun.wait(5)
+    rig.engine.misbehave = [fail_if_crowded] * 9
+    asked = [rig.pool.submit(rig.make, rig.message(prompt=prompt)) for prompt in ("good", "bad")]
+    while len(rig.batcher) < 2:
+        threading.Event().wait(0.01)
+    rig.engine.go.set()
+
+    assert isinstance(first.result(5), GeneratedImage)
+    good, bad = (future.result(10) for future in asked)
+    assert isinstance(good, GeneratedImage)
+    assert isinstance(bad, ImageFailure)
+
+
 def test_an_engine_that_fails_is_given_the_image_again(rig: Rig) -> None:
     passing = engine_failure(FailureCode.OUT_OF_MEMORY, retryable=True)
     rig.engine.misbehave = [passing, passing]

@@ -45,10 +45,18 @@ def record(
         "offloaded": resident.place == "offloaded" or None,
         "safety": safety,
         "prompt_truncated": made.truncated or None,
-        **resident.traits,
+        **_traits(request, resident),
         **_versions(),
     }
     return {name: value for name, value in facts.items() if value is not None}
+
+
+def _traits(request: ImageRequest, resident: Resident) -> dict[str, JsonScalar]:
+    """What was at work in this image: nothing compiled, where it is to be the same bit for bit."""
+    traits = dict(resident.traits)
+    if request.reproducible:
+        traits.pop("compiled", None)
+    return dict(traits)
 
 
 @cache
