@@ -75,7 +75,7 @@ def test_decoding_that_runs_out_is_done_in_tiles_without_denoising_anew(
 ) -> None:
     out_of_memory_above(rig, monkeypatch, 9)
     resident = rig.engine._residency.take("tiny")
-    real, vae = resident.adapter.decode, resident.adapter.pipe.vae  # type: ignore[attr-defined]
+    real, vae = resident.adapter.decode, resident.adapter.pipe.vae
     calls: list[bool] = []
 
     def short_of_memory(*arguments: Any) -> Any:
