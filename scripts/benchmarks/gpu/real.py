@@ -1,0 +1,3 @@
+import torch
+def has_gpu(): return torch.cuda.is_available()
+def measure(*a,**k): ...

