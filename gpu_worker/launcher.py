@@ -52,11 +52,11 @@ class Seat:
 class Child:
     """The process of one seat, and when to start it again."""
 
-    def __init__(self, seat: Seat, width: int, environment: Mapping[str, str]) -> None:
-        self.name = seat.slot.name
+    def __init__(self, seat: Seat, name: str, width: int, environment: Mapping[str, str]) -> None:
+        self.name = name
         self._seat = seat
         self._environment = environment
-        self._prefix = f"{seat.slot.name:<{width}} | "
+        self._prefix = f"{name:<{width}} | "
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._started = 0.0
@@ -119,9 +119,11 @@ class Launcher:
     """`run` blocks until a signal ends it. The first one drains, the second hurries, then all are killed."""
 
     def __init__(self, seats: Sequence[Seat], drain_s: float, *, allow_download: bool = False) -> None:
-        width = max(len(seat.slot.name) for seat in seats)
+        names = _names(seats)
+        width = max(map(len, names))
         self._children = [
-            Child(seat, width, seat.environment(allow_download=allow_download)) for seat in seats
+            Child(seat, name, width, seat.environment(allow_download=allow_download))
+            for seat, name in zip(seats, names, strict=True)
         ]
         self._drain_s = drain_s
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()  # its put is safe in a handler
@@ -171,3 +173,12 @@ class Launcher:
             if time.monotonic() > until or self._signal_within(0.05):
                 break
         return not any(child.running for child in self._children)
+
+
+def _names(seats: Sequence[Seat]) -> list[str]:
+    """What each is called in the log: its slot, and where two engines share one, the engine as well."""
+    slots = [seat.slot.name for seat in seats]
+    return [
+        seat.slot.name if slots.count(seat.slot.name) == 1 else f"{seat.engine}-{seat.slot.name}"
+        for seat in seats
+    ]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from gpu_worker.devices import Slot
-from gpu_worker.launcher import Seat
+from gpu_worker.launcher import Seat, _names
 from tests.gpu_worker.processes import Running, alive, children_of, eventually
 
 LAUNCH = """
@@ -160,6 +160,11 @@ def test_the_operator_may_tune_what_does_not_matter_for_safety(monkeypatch: pyte
     assert environment["PYTORCH_CUDA_ALLOC_CONF"] == "max_split_size_mb:512"
     assert environment["DIFFUSERS_DISABLE_REMOTE_CODE"] == "true"
     assert "HF_HUB_OFFLINE" not in environment
+
+
+def test_two_engines_on_one_device_can_be_told_apart() -> None:
+    seats = [Seat("sketch", Slot("cpu")), Seat("diffusers", Slot("cpu")), Seat("openai", Slot("remote"))]
+    assert _names(seats) == ["sketch-cpu", "diffusers-cpu", "remote"]
 
 
 def test_a_killed_launcher_leaves_no_orphans(launch: Launch) -> None:
