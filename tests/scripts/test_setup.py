@@ -7,12 +7,17 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
+import zipfile
 from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+
+from tests.services import missing
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -227,3 +232,54 @@ case "$*" in *--torch-backend=cpu*) exit 2;; esac
 
     assert (tmp_path / "asked").read_text().splitlines() == ["install --torch-backend=cpu", "install"]
     assert "taking the ordinary one" in capfd.readouterr().err
+
+
+def project() -> dict[str, Any]:
+    table: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    return table
+
+
+def wheel(folder: Path, version: str) -> None:
+    """A torch of this version, with nothing in it."""
+    folder.mkdir(parents=True)
+    info = f"torch-{version}.dist-info"
+    files = {
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: torch\nVersion: {version}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": "",
+    }
+    with zipfile.ZipFile(folder / f"torch-{version}-py3-none-any.whl", "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+
+
+@pytest.mark.parametrize("installer", ["pip", "uv"])
+def test_the_extra_takes_a_torch_of_the_machine_before_that_of_the_index(
+    tmp_path: Path, installer: str
+) -> None:
+    # Given an index with the ordinary torch, and a build of the machine's own
+    wheel(tmp_path / "index" / "torch", "2.13.0")
+    wheel(tmp_path / "wheels", "2.13.0+cpu")
+    (page,) = (tmp_path / "index" / "torch").iterdir()
+    (page.parent / "index.html").write_text(f'<a href="{page.name}">{page.name}</a>')
+    command = [sys.executable, "-I", "-m", "pip"]
+    if installer == "uv":
+        uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
+        if uv is None:
+            missing("no uv")
+        command = [uv, "pip"]
+
+    # When what the extra says of torch is installed, held by our constraints
+    (wanted,) = [line for line in project()["optional-dependencies"]["gpu"] if line.startswith("torch>")]
+    done = subprocess.run(
+        [*command, "install", "--no-deps", "--target", str(tmp_path / "installed"),
+         "--index-url", (tmp_path / "index").as_uri(), "--find-links", str(tmp_path / "wheels"),
+         "-c", str(ROOT / "constraints.txt"), wanted],
+        env={name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
+        | {"PIP_CONFIG_FILE": os.devnull, "UV_PYTHON": sys.executable, "UV_NO_CACHE": "1"},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+    # Then it is the machine's own
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "installed" / "torch-2.13.0+cpu.dist-info").is_dir()
