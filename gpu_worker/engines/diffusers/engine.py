@@ -17,7 +17,7 @@ from gpu_worker.engines.diffusers.catalog import ENGINE_NAME, ModelEntry, card_o
 from gpu_worker.engines.diffusers.device_errors import raise_if_device_is_lost
 from gpu_worker.engines.diffusers.embed_cache import EmbedCache
 from gpu_worker.engines.diffusers.families.base import Run
-from gpu_worker.engines.diffusers.ladder import Ladder, OutOfMemory, Rungs, made_in_parts
+from gpu_worker.engines.diffusers.ladder import Ladder, Rungs, made_in_parts
 from gpu_worker.engines.diffusers.loras import LoraNotUsable, Wanted
 from gpu_worker.engines.diffusers.making import Made, Making, strict_batch
 from gpu_worker.engines.diffusers.not_made import NotMade
@@ -174,15 +174,21 @@ class DiffusersEngine:
         assert isinstance(key, Key)
         size = f"{key.width}x{key.height}"
         self._doing = f"{key.model}: {len(batch)} {'image' if len(batch) == 1 else 'images'} {size}"
+        failure = None
         try:
             return self._generate(batch, key, watch)
         except NotMade as exc:
             return [exc.failure] * len(batch)
         except Exception as exc:
             raise_if_device_is_lost(exc)
-            raise
+            if not memory.is_out_of_memory(exc):
+                raise
+            failure = exc
         finally:
             self._doing = self._making = None
+        memory.clear(failure, self._torch_device)  # of a LoRA, mostly: images themselves have a ladder
+        self._residency.evict_others(key.model)
+        return [OUT_OF_MEMORY] * len(batch)
 
     def close(self) -> None:
         """Gives the device back."""
@@ -199,12 +205,10 @@ class DiffusersEngine:
         load_s = time.monotonic() - begun
         run = Run(key.task, key.width, key.height, key.steps, key.guidance, key.strength, key.scheduler)
         making = self._making = Making(resident, run, self._cache, watch, self._pace)
-        ladder = Ladder(self._rungs(resident, key), max(1, len(batch)), self._torch_device)
+        ladder = Ladder(self._rungs(resident, key), len(batch), self._torch_device)
         try:
             with torch.inference_mode(), bit_for_bit() if key.bit_for_bit else nullcontext():
-                made = made_in_parts(batch, ladder, making.part)
-        except OutOfMemory:
-            return [OUT_OF_MEMORY] * len(batch)
+                made = made_in_parts(batch, ladder, making.part, lost=OUT_OF_MEMORY)
         finally:
             self._learn(key, ladder)
         return [

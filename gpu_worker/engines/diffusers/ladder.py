@@ -15,6 +15,7 @@ from gpu_worker.engines.diffusers import memory
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
+Lost = TypeVar("Lost")
 
 
 class OutOfMemory(Exception):
@@ -73,13 +74,18 @@ class Ladder:
 
 
 def made_in_parts(
-    items: Sequence[Item], ladder: Ladder, make: Callable[[Sequence[Item], Ladder], Sequence[Made]]
-) -> list[Made]:
+    items: Sequence[Item],
+    ladder: Ladder,
+    make: Callable[[Sequence[Item], Ladder], Sequence[Made]],
+    *,
+    lost: Lost,
+) -> list[Made | Lost]:
     """What `make` gives for all items, called with as many at once as memory allows.
 
-    What was made before memory ran out is kept. Raises `OutOfMemory`, and whatever else `make` raises.
+    What was made before memory ran out is kept; what the last rung doesn't hold is `lost`. Raises whatever
+    else `make` raises.
     """
-    made: list[Made] = []
+    made: list[Made | Lost] = []
     while len(made) < len(items):
         part = items[len(made) : len(made) + ladder.at_once]
         failure = None
@@ -94,5 +100,8 @@ def made_in_parts(
         if failure is not None:
             memory.clear(failure, ladder.device)
             failure = None
-            ladder.climb_down()
+            try:
+                ladder.climb_down()
+            except OutOfMemory:
+                return [*made, *[lost] * (len(items) - len(made))]
     return made

@@ -9,10 +9,15 @@ OVERFLOWS = torch.float16  # of SDXL's autoencoder: its config says `force_upcas
 
 
 def decoded(vae: Autoencoder, latents: torch.Tensor) -> torch.Tensor:
-    """(B, channels, ...) as the autoencoder itself counts them -> its picture, about -1 to 1."""
+    """(B, channels, ...) as the autoencoder itself counts them -> its picture, about -1 to 1.
+
+    What overflows in half precision would come out black: it is decoded once more, in full.
+    """
     dtype = vae.dtype
     if dtype != OVERFLOWS or not vae.config.get("force_upcast", False):
-        return once_decoded(vae, latents.to(dtype))
+        pictures = once_decoded(vae, latents.to(dtype))
+        if dtype != OVERFLOWS or bool(torch.isfinite(pictures).all()):
+            return pictures
     try:
         return once_decoded(vae.to(torch.float32), latents.float())
     finally:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from contract.messages import FailureCode
-from gpu_worker.engines.base import Failure
+from gpu_worker.engines.base import Failure, Picture
 from tests.gpu_worker.engines.diffusers.conftest import TinyModels
 from tests.gpu_worker.engines.diffusers.rig import Rig, entry, same, seeds
 
@@ -134,3 +134,39 @@ def test_a_model_that_does_not_fit_at_once_is_tried_without_the_others(
 
     assert rig.picture(model="tiny")
     assert rig.engine.state().loaded == ("tiny",)
+
+
+def test_what_was_made_before_memory_ran_out_for_good_is_kept(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = out_of_memory_above(rig, monkeypatch, 2)
+    resident = rig.engine._residency.take("tiny")
+    limited = resident.adapter.denoise
+
+    def worse_and_worse(*arguments: Any) -> Any:
+        if len(tried) >= 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return limited(*arguments)
+
+    monkeypatch.setattr(resident.adapter, "denoise", worse_and_worse)
+
+    outcomes = rig.generate(*seeds(rig, 4))
+
+    assert [isinstance(one, Picture) for one in outcomes] == [True, True, False, False]
+    assert {one.code for one in outcomes if isinstance(one, Failure)} == {FailureCode.OUT_OF_MEMORY}
+
+
+def test_memory_that_runs_out_beside_the_images_is_told_as_such(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig.picture()
+    resident = rig.engine._residency.take("tiny")
+
+    def short_of_memory(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(resident.loras, "use", short_of_memory)
+
+    failure = rig.failure()
+
+    assert (failure.code, failure.retryable) == (FailureCode.OUT_OF_MEMORY, True)
