@@ -22,6 +22,25 @@ OUT_OF_MEMORY = Failure(
 )
 
 
+class _Stamped:
+    """A watch that notes when it was last used: each call of an engine is a sign of life."""
+
+    def __init__(self, watch: Watch, note: Callable[[], None]) -> None:
+        self._watch = watch
+        self._note = note
+
+    def progress(self, request_id: str, fraction: float) -> None:
+        self._note()
+        self._watch.progress(request_id, fraction)
+
+    def preview(self, request_id: str, jpeg: bytes) -> None:
+        self._watch.preview(request_id, jpeg)
+
+    def canceled(self, request_id: str) -> bool:
+        self._note()
+        return self._watch.canceled(request_id)
+
+
 class EngineThread(threading.Thread):
     """Survives whatever an engine raises. Should it die all the same, it calls `on_death`, once."""
 
@@ -29,9 +48,10 @@ class EngineThread(threading.Thread):
         super().__init__(name="engine", daemon=True)
         self._engine = engine
         self._batcher = batcher
-        self._watch = watch
+        self._watch = _Stamped(watch, self._note)
         self._on_death = on_death
         self._in_work: list[Waiting] = []
+        self._last_sign = 0.0  # time.monotonic()
 
     def run(self) -> None:
         try:
@@ -50,6 +70,13 @@ class EngineThread(threading.Thread):
         else:
             self._close_engine()
 
+    def silent_for(self) -> float:
+        """Seconds since the engine gave a sign of life; 0 while it has nothing to do. From any thread."""
+        return time.monotonic() - self._last_sign if self._in_work else 0.0
+
+    def _note(self) -> None:
+        self._last_sign = time.monotonic()
+
     def hand_back(self, reason: type[Draining] = Draining) -> None:
         """Lets nobody wait any longer for what is in the engine: those futures end in `reason`."""
         for waiting in list(self._in_work):
@@ -61,6 +88,7 @@ class EngineThread(threading.Thread):
         batch = self._batcher.next_batch()
         if batch is None:
             return False
+        self._note()
         self._in_work = batch
         for waiting in batch:
             waiting.on_begin()

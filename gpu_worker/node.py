@@ -19,7 +19,7 @@ from contract.queues import gpu_queue
 from contract.signals import Signals, connect
 from gpu_worker import __version__
 from gpu_worker.announcer import Announcer, State, Tally
-from gpu_worker.batcher import Batcher
+from gpu_worker.batcher import Batcher, EngineDied
 from gpu_worker.broker import lets_us_be_controlled, wait_for_broker
 from gpu_worker.celery_app import create_celery_app, silence_known_warnings
 from gpu_worker.drain import Drain, Steps
@@ -35,6 +35,7 @@ from gpu_worker.reports import Reports
 from gpu_worker.settings import Settings
 from gpu_worker.tasks import register_tasks
 from gpu_worker.upload import Uploader
+from gpu_worker.vigil import Vigil
 from gpu_worker.watch import NodeWatch
 
 logger = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ class Node:
         self._engine_thread = EngineThread(
             self._engine, self._batcher, self._watch, lambda: self._drain.request(ENGINE_DIED)
         )
+        self._vigil = Vigil(self._engine_thread.silent_for, settings.node_stall_s, self._end_the_stall)
         self._announcer = Announcer(signals, fail_open, self._describe, settings.node_announce_s)
         finisher = Finisher(Uploader(settings.upload_timeout_s), f"Fanfare {__version__}")
         parts = Parts(
@@ -106,7 +108,7 @@ class Node:
                 leave=self._leave,
             )
         )
-        for thread in (self._drain, self._watch, self._announcer, self._engine_thread):
+        for thread in (self._drain, self._watch, self._announcer, self._engine_thread, self._vigil):
             thread.start()
         # Sent by the loop that takes messages, as long as it is connected
         celery_signals.heartbeat_sent.connect(self._give_life_sign)
@@ -115,9 +117,15 @@ class Node:
         self._announcer.leave()
         self._batcher.close()
         self._watch.stop()
+        self._vigil.stop()
         self._engine_thread.join(timeout=10)
         logger.info("Gone")
         return code
+
+    def _end_the_stall(self) -> None:
+        """Nobody waits for the device any longer; the launcher starts a process that may have more luck."""
+        self._drain.request(ENGINE_DIED)
+        self._engine_thread.hand_back(EngineDied)
 
     def request_drain(self) -> None:
         """From any thread."""

@@ -46,6 +46,7 @@ class Settings(ModelSettings):
     node_concurrency: int | None = Field(default=None, ge=1, le=256)
     node_announce_s: float = Field(default=3, gt=0, le=60)
     node_attempts: int = Field(default=3, ge=1, le=20)  # per image, over all nodes and restarts
+    node_stall_s: float = Field(default=900, ge=1, le=86400)  # an engine that is silent for longer hangs
     node_drain_s: float = Field(default=30, ge=0, le=3600)  # to finish what is begun; the rest is handed back
     batch_window_ms: int = Field(default=20, ge=0, le=1000)
     upload_timeout_s: float = Field(default=180, gt=0, le=1800)

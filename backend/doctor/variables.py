@@ -22,6 +22,7 @@ OF_NODES = (  # a node's own settings; tests compare them with gpu_worker.settin
     "FANFARE_NODE_ANNOUNCE_S",
     "FANFARE_NODE_ATTEMPTS",
     "FANFARE_NODE_DRAIN_S",
+    "FANFARE_NODE_STALL_S",
     "FANFARE_BATCH_WINDOW_MS",
     "FANFARE_UPLOAD_TIMEOUT_S",
     "FANFARE_SKETCH_DELAY_S",

@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import time
 import weakref
 from collections.abc import Iterator, Sequence
 
@@ -12,6 +13,7 @@ from contract.messages import FailureCode
 from gpu_worker.batcher import Batcher, Draining, EngineDied, Waiting
 from gpu_worker.engine_thread import EngineThread
 from gpu_worker.engines.base import EngineLost, Failure, ImageRequest, Outcome, Picture
+from gpu_worker.vigil import Vigil
 from tests.gpu_worker.messages import JOB_A, request
 from tests.gpu_worker.solid_engine import SolidEngine
 
@@ -140,6 +142,34 @@ def test_a_lost_engine_ends_the_thread_and_its_images_know_that_they_may_be_why(
     assert rig.died.wait(5)
     rig.thread.join(timeout=5)
     assert not rig.thread.is_alive()
+
+
+def test_silence_is_counted_amid_a_batch_only(rig: Rig) -> None:
+    assert rig.thread.silent_for() == 0
+    rig.engine.go.clear()
+    future = rig.batcher.submit(request(), JOB_A)
+    assert rig.engine.begun.wait(5)
+    time.sleep(0.2)
+
+    assert 0.1 < rig.thread.silent_for() < 5
+    rig.engine.go.set()
+    future.result(5)
+    while rig.thread.silent_for():
+        time.sleep(0.01)
+
+
+def test_the_vigil_speaks_once_when_the_engine_is_silent_for_too_long() -> None:
+    silence, stalls = [0.0], list[float]()
+    vigil = Vigil(lambda: silence[0], 0.2, lambda: stalls.append(silence[0]))
+    vigil.start()
+    time.sleep(0.3)
+    assert stalls == []
+
+    silence[0] = 0.3
+    vigil.join(timeout=5)
+
+    assert stalls == [0.3]
+    assert not vigil.is_alive()
 
 
 def test_the_engine_is_closed_at_the_end(rig: Rig) -> None:
