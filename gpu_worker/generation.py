@@ -245,18 +245,20 @@ class Generation:
     def _served(self, message: GenerateImage, attempt: int, turn: int, start: Start) -> Served:
         """One turn in the engine. What was begun before, and lost or failed, goes alone: it may be poison."""
         request = _request(message, f"{message.image_id}:{message.run}:{attempt}:{turn}", start)
-        parts, alone, begun = self._parts, attempt > 1 or turn > 1, threading.Event()
+        parts, alone = self._parts, attempt > 1 or turn > 1
+        begun, due = threading.Event(), threading.Event()  # due: begun, or ended without that
 
         def on_begin() -> None:
             if attempt > 1 and turn == 1:
                 self._count_alone(message, 1)
             begun.set()
+            due.set()
 
         future = parts.batcher.submit(request, message.job_id, alone=alone, on_begin=on_begin)
         parts.watch.track(request.id, message.job_id, message.index, future)
-        future.add_done_callback(lambda _: begun.set())
-        begun.wait(timeout=max(_left(message), 0))
-        if turn == 1 and not future.cancelled():
+        future.add_done_callback(lambda _: due.set())
+        due.wait(timeout=max(_left(message), 0))
+        if turn == 1 and begun.is_set():
             self._report_start(message, attempt)
         try:
             served = future.result(timeout=max(_left(message), 0))

@@ -451,6 +451,7 @@ def test_what_waits_is_handed_back_when_the_node_leaves_and_its_attempt_too(rig:
         waiting.result(5)
     assert rig.signals.count_attempt(asked.image_id, asked.run) == 1
     assert rig.signals.kept_result(asked.image_id, asked.run) is None
+    assert asked.image_id not in {start.image_id for start in rig.heard.starts}  # it would seem to be in hand
     rig.engine.go.set()
     assert isinstance(begun.result(5), GeneratedImage)
 
