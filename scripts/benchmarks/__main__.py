@@ -1,4 +1,4 @@
-"""`python -m scripts.benchmarks NAME`: measures, tells as it goes, and writes a file of figures where asked."""
+"""`python -m scripts.benchmarks NAME`: measures, tells as it goes, and writes a file of figures."""
 
 import argparse
 import contextlib

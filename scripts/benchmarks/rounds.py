@@ -1,6 +1,7 @@
 """Measures several ways side by side: they take turns, so that a busy moment of the machine hits them all."""
 
 import statistics
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -8,35 +9,49 @@ from scripts.benchmarks.figures import say
 
 
 @dataclass(frozen=True)
+class Way:
+    """One way to make so many images."""
+
+    images: int
+    make: Callable[[], object]
+
+
+@dataclass(frozen=True)
 class Measured:
-    """Seconds of each round."""
+    """Seconds for an image, in each round."""
 
     seconds: tuple[float, ...]
 
     @property
-    def median(self) -> float:
-        """Seconds."""
-        return statistics.median(self.seconds)
+    def rate(self) -> float:
+        """Images per second, in the median."""
+        return 1 / statistics.median(self.seconds)
 
     @property
     def spread(self) -> float:
         """From the fastest to the slowest round, as a share of the median."""
-        return (max(self.seconds) - min(self.seconds)) / self.median
+        return (max(self.seconds) - min(self.seconds)) * self.rate
 
 
-def in_turns(ways: Mapping[str, Callable[[], object]], clock: Callable[[], float], rounds: int) -> dict[str, Measured]:
-    """Each way once per round, in an order that is turned by one from round to round."""
+def in_turns(ways: Mapping[str, Way], rounds: int) -> dict[str, Measured]:
+    """Each way once per round; each round begins with another one."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     names = list(ways)
     for number in range(rounds):
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            begun = clock()
-            ways[name]()
-            seconds[name].append(clock() - begun)
-        say(f"round {number + 1} of {rounds}: " + ", ".join(f"{n} {s[-1]:.2f} s" for n, s in seconds.items()))
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            seconds[name].append(_seconds(ways[name]))
+        told = ", ".join(f"{name} {spent[-1] * 1000:.0f} ms" for name, spent in seconds.items())
+        say(f"round {number + 1} of {rounds}, an image: {told}")
     return {name: Measured(tuple(spent)) for name, spent in seconds.items()}
 
 
-def paired_ratio(one: Measured, other: Measured) -> float:
-    """How many times as fast as `other` `one` is, in the median of the rounds: each against its neighbour."""
+def _seconds(way: Way) -> float:
+    begun = time.perf_counter()
+    way.make()
+    return (time.perf_counter() - begun) / way.images
+
+
+def times_as_fast(one: Measured, other: Measured) -> float:
+    """As `other`; the median of the rounds, in each of which both met the same machine."""
     return statistics.median(theirs / ours for ours, theirs in zip(one.seconds, other.seconds, strict=True))

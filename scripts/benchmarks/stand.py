@@ -5,6 +5,7 @@ for: it lies in its queue once the last image is stored, reported and counted.
 """
 
 import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -23,13 +24,21 @@ import redis
 from celery import Celery, chord
 
 from contract.messages import GenerateImage, NodeAnnouncement, SignedUpload
-from contract.queues import DEFAULT_QUEUE, GENERATE_IMAGE, MEDIA_QUEUE, SAVE_IMAGES, celery_settings, gpu_queue
+from contract.queues import (
+    DEFAULT_QUEUE,
+    GENERATE_IMAGE,
+    MEDIA_QUEUE,
+    SAVE_IMAGES,
+    celery_settings,
+    gpu_queue,
+)
 from contract.signals import Signals, connect
 from tests.services import RedisServer, find_redis, service_folder
 
 T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
+PROC = Path("/proc")
 STOP_WITHIN_S = 30.0
 LONGEST_S = 600.0  # for what a benchmark waits for
 
@@ -90,6 +99,10 @@ class Node:
         if self.process.poll() is not None:
             raise DidNotWork(f"The node ended ({self.process.returncode}):\n{self.said()}")
 
+    def cpu_seconds(self) -> float | None:
+        """What the node and its children have computed so far; None: this system doesn't tell."""
+        return sum(_cpu_seconds(pid) for pid in _family(self.process.pid)) if PROC.exists() else None
+
     def said(self) -> str:
         """The end of its log."""
         return self.log.read_text("utf-8", "replace")[-3000:]
@@ -98,13 +111,23 @@ class Node:
         """In good order, or else by force."""
         self.process.terminate()
         try:
-            self.process.wait(STOP_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            pass
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(STOP_WITHIN_S)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
+
+
+def _family(pid: int) -> list[int]:
+    """A process and its children."""
+    listed = [file.read_text().split() for file in PROC.glob(f"{pid}/task/*/children")]
+    return [pid, *(one for children in listed for child in children for one in _family(int(child)))]
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -148,7 +171,9 @@ class Stand:
 
     def wait_until_ready(self, node: Node) -> NodeAnnouncement:
         """What it says of itself, once it takes work."""
-        return self._until(lambda: next((one for one in self.signals.nodes() if one.state == "ready"), None), node)
+        return self._until(
+            lambda: next((one for one in self.signals.nodes() if one.state == "ready"), None), node
+        )
 
     def make(self, order: Order, node: Node) -> float:
         """Seconds from the first publishing to the chord's end, on an empty queue."""
@@ -161,6 +186,11 @@ class Stand:
         if self.storage.taken - before != order.count:
             raise DidNotWork(f"{self.storage.taken - before} of {order.count} images came:\n{node.said()}")
         return seconds
+
+    def end(self) -> None:
+        """Ends all nodes."""
+        for node in self.nodes:
+            node.end()
 
     def messages(self, order: Order) -> list[GenerateImage]:
         """One job's."""
@@ -221,7 +251,12 @@ def stand() -> Iterator[Stand]:
         app = Celery("bench", set_as_current=False)
         app.conf.update(celery_settings(server.url(), server.url()))
         house.callback(app.close)
+        house.callback(
+            gc.collect
+        )  # results that nobody asked for say good-bye to the store, while it is there
         store = house.enter_context(server.client())
-        made = Stand(folder, server.url(), storage, app, store, Signals(connect(server.url())))
-        house.callback(lambda: [node.end() for node in reversed(made.nodes)])
+        connection = connect(server.url())
+        house.callback(connection.close)
+        made = Stand(folder, server.url(), storage, app, store, Signals(connection))
+        house.callback(made.end)
         yield made

@@ -5,10 +5,9 @@ images at its end. The queue adds to it: a broker, a node process, batching, enc
 HTTP, results and the chord. All use one torch thread: what is measured is what we add, not torch.
 """
 
-import gc
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -23,54 +22,87 @@ from gpu_worker.engines.diffusers.engine import DiffusersEngine
 from gpu_worker.engines.diffusers.hub import served
 from gpu_worker.engines.diffusers.loading import Loader
 from scripts.benchmarks.figures import Figures, Goal, say
-from scripts.benchmarks.rounds import in_turns, paired_ratio
+from scripts.benchmarks.rounds import Measured, Way, in_turns, times_as_fast
 from scripts.benchmarks.stand import Node, Order, Stand, stand
 from tests.gpu_worker.engines.diffusers.tiny import build
 
 SIZE: Final = 64  # pixels
 GUIDANCE: Final = 5.0
 TOGETHER, ALONE = "tiny-sdxl", "tiny-sdxl-alone"  # the same model; the catalog allows batches, or doesn't
+LOOP, LOOP_1 = "bare loop", "bare loop, one at a time"
+ENGINE = "engine alone"
+QUEUE, QUEUE_1 = "whole queue", "whole queue, one at a time"
+TOGETHER_WAYS: Final = (LOOP, ENGINE, QUEUE)
 GAIN: Final = Goal("ratio", ">=", 2.0)
 OVERHEAD: Final = Goal("ratio", ">=", 0.97)
+COMPARED: Final[Sequence[tuple[str, str | None, Goal | None]]] = (
+    (LOOP, None, None),
+    (LOOP_1, None, None),
+    (ENGINE, LOOP, None),
+    (QUEUE, LOOP, OVERHEAD),
+    (QUEUE_1, LOOP_1, None),
+    (QUEUE, QUEUE_1, GAIN),
+)
 
 
 def measure(figures: Figures, *, rounds: int, images: int, steps: int, batch: int) -> None:
     """Adds the figures of one run. `images` is a multiple of `batch`."""
     os.environ["OMP_NUM_THREADS"] = "1"  # of the node
     torch.set_num_threads(1)
-    say(f"tiny SDXL, {SIZE}x{SIZE}, {steps} steps, {images} images in a round, batches of {batch}, one torch thread")
+    say(f"tiny SDXL, {SIZE}x{SIZE}, {steps} steps, {images} images in batches of {batch}, one torch thread")
     with stand() as house:
         catalog = write_catalog(house.folder, batch)
         node = house.start(["-m", "gpu_worker"], node_environment(catalog))
         here = Here(catalog, steps)
         house.wait_until_ready(node)
         queue = Queue(house, node, steps)
+        single = max(images // 4, 1)
         ways = {
-            "loop": lambda: here.loop(images, batch),
-            "loop-1": lambda: here.loop(images, 1),
-            "engine": lambda: here.engine(images, batch),
-            "queue": lambda: queue.make(TOGETHER, images),
-            "queue-1": lambda: queue.make(ALONE, images),
+            LOOP: Way(images, lambda: here.loop(images, batch)),
+            LOOP_1: Way(single, lambda: here.loop(single, 1)),
+            ENGINE: Way(images, lambda: here.engine(images, batch)),
+            QUEUE: Way(images, lambda: queue.make(TOGETHER, images)),
+            QUEUE_1: Way(single, lambda: queue.make(ALONE, single)),
         }
         for way in ways.values():  # loads the models, and meets everything once
-            way()
-        gc.collect()
-        found = in_turns(ways, time.perf_counter, rounds)
-    rate = {name: images / one.median for name, one in found.items()}
+            way.make()
+        found = in_turns(ways, rounds)
+        computed = cpu_times(here, queue, images, batch)
+    tell(figures, found, batch)
+    if computed:
+        value, unit, baseline = computed
+        figures.add(
+            "tiny SDXL: CPU time of an image, whole node, against the loop", value, unit, baseline=baseline
+        )
 
-    def add(name: str, way: str, against: str, goal: Goal | None = None) -> None:
-        # The ratio is the median of the rounds' own ratios: neighbours in time, equally disturbed
-        ratio = paired_ratio(found[way], found[against])
-        figures.add(name, rate[way], "images/s", baseline=rate[way] / ratio, goal=goal)
 
-    figures.add(f"tiny SDXL: bare loop, batches of {batch}", rate["loop"], "images/s")
-    figures.add("tiny SDXL: bare loop, one at a time", rate["loop-1"], "images/s")
-    add(f"tiny SDXL: engine alone, batches of {batch}, against the loop", "engine", "loop")
-    add(f"tiny SDXL: whole queue, batches of {batch}, against the loop", "queue", "loop", OVERHEAD)
-    add("tiny SDXL: whole queue, one at a time, against the loop", "queue-1", "loop-1")
-    add("tiny SDXL: whole queue, batched against one at a time", "queue", "queue-1", GAIN)
-    for name, one in found.items():
-        figures.add(f"tiny SDXL: spread of the rounds, {name}", 100 * one.spread, "%")
+def tell(figures: Figures, found: Mapping[str, Measured], batch: int) -> None:
+    """Rates, and how they compare."""
+    for way, against, goal in COMPARED:
+        times = f", batches of {batch}" if way in TOGETHER_WAYS else ""
+        versus = f", against the {against}" if against else ""
+        # The median of the rounds' own ratios, in each of which both met the same machine
+        ratio = times_as_fast(found[way], found[against]) if against else None
+        rate = found[way].rate
+        baseline = rate / ratio if ratio else None
+        figures.add(f"tiny SDXL: {way}{times}{versus}", rate, "images/s", baseline=baseline, goal=goal)
+    for way, one in found.items():
+        figures.add(f"tiny SDXL: spread of the rounds, {way}", 100 * one.spread, "%")
+
+
+def cpu_times(here: "Here", queue: "Queue", images: int, batch: int) -> tuple[float, str, float] | None:
+    """Milliseconds that processors worked for an image, in the node and in the loop: waiting isn't counted,
+    and so neither is what others do on this machine.
+    """
+    before = queue.cpu_seconds()
+    queue.make(TOGETHER, images)
+    after = queue.cpu_seconds()
+    begun = time.process_time()
+    here.loop(images, batch)
+    bare = time.process_time() - begun
+    if before is None or after is None:
+        return None
+    return 1000 * (after - before) / images, "ms", 1000 * bare / images
 
 
 class Here:
@@ -131,6 +163,10 @@ class Queue:
     def __init__(self, house: Stand, node: Node, steps: int) -> None:
         self._house, self._node, self._steps = house, node, steps
         self._first = 0
+
+    def cpu_seconds(self) -> float | None:
+        """Of the node, so far."""
+        return self._node.cpu_seconds()
 
     def make(self, model: str, images: int) -> float:
         """Seconds."""
