@@ -17,6 +17,7 @@ from backend.errors import BrokerUnavailable, StorageError
 from backend.jobs import events, queries
 from backend.jobs.models import ENDED, Job, Status
 from backend.jobs.store import Fault
+from backend.nodes import Snapshot
 from backend.resources import Resources
 from backend.tasks import lifecycle, notify
 from backend.tasks.references import ATTEMPTS as FETCH_ATTEMPTS
@@ -76,8 +77,22 @@ def _is_lost(parts: Resources, job: Job) -> bool:
         return now() - job.updated_at > timedelta(minutes=2)  # its callback never fired, or is at work
     model = job.images[0].model
     snapshot = parts.nodes.snapshot()
+    if not snapshot.reachable:
+        return False
+    if _is_orphaned(job, snapshot):
+        return True
     busy = any(node.running for node in snapshot.serving(model))
-    return snapshot.reachable and not busy and not _waiting_in(gpu_queue(model))
+    return not busy and not _waiting_in(gpu_queue(model))
+
+
+def _is_orphaned(job: Job, snapshot: Snapshot) -> bool:
+    """Whether an image was begun by a node that is gone, and nothing has been done about it yet."""
+    live = {node.node for node in snapshot.nodes}
+    unheard = job.dispatched_at is not None and job.dispatched_at > job.updated_at
+    return not unheard and any(
+        image.status is Status.IN_PROGRESS and image.generated_at is None and image.node not in live
+        for image in job.images
+    )
 
 
 def _longest_writing(parts: Resources, job: Job) -> timedelta:
