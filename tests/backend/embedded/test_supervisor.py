@@ -14,21 +14,22 @@ from backend.embedded import guardian
 from backend.embedded.part import Part, PartFailed
 from backend.embedded.supervisor import Supervisor
 
-SLEEPER = "import time; print('up', flush=True); time.sleep(600)"
+# Lines are written by one call each: several processes write to the same pipe.
+SLEEPER = r"import os, time; os.write(1, b'up\n'); time.sleep(600)"
 DEAF = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEPER
 PARENT = f"""
-import subprocess, sys, time
+import os, subprocess, sys, time
 for apart in (False, True):  # one in our process group, one in a session of its own
     child = subprocess.Popen([sys.executable, '-c', {SLEEPER!r}], start_new_session=apart)
-    print('child', child.pid, flush=True)
+    os.write(1, f'child {{child.pid}}\\n'.encode())
 time.sleep(600)
 """
 FINISHES = """
-import signal, sys, time
+import os, signal, sys, time
 def finish(*_):
-    print('finishing', flush=True); time.sleep(0.3); print('finished', flush=True); sys.exit(0)
+    os.write(1, b'finishing\\n'); time.sleep(0.3); os.write(1, b'finished\\n'); sys.exit(0)
 signal.signal(signal.SIGTERM, finish)
-print('up', flush=True)
+os.write(1, b'up\\n')
 time.sleep(600)
 """
 
