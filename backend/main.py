@@ -19,6 +19,7 @@ from backend.api import (
     problems,
     webhooks,
 )
+from backend.api.demand import DemandBoard
 from backend.api.dependencies import KeyGuard
 from backend.api.feed import Feed
 from backend.api.middleware import RequestContext
@@ -81,6 +82,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     resources = Resources.open(app.state.settings)
     app.state.resources = resources
     app.state.key_guard = KeyGuard()
+    app.state.demand = DemandBoard(resources)
     app.state.feed = Feed(resources)
     app.state.feed.start()
     try:

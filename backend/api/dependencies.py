@@ -9,6 +9,7 @@ from fastapi import Depends, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from backend import keys
+from backend.api.demand import DemandBoard
 from backend.api.examples import TASK_ID
 from backend.errors import Unauthorized
 from backend.resources import Resources
@@ -28,6 +29,14 @@ ResourcesDep = Annotated[Resources, Depends(get_resources)]
 TaskId = Annotated[
     UUID, Path(description="The job's id, as its submission was answered.", examples=[TASK_ID])
 ]
+
+
+def get_demand(request: Request) -> DemandBoard:
+    """What waits for which model."""
+    return cast("DemandBoard", request.app.state.demand)
+
+
+DemandDep = Annotated[DemandBoard, Depends(get_demand)]
 
 
 class KeyGuard:

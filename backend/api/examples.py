@@ -68,6 +68,7 @@ _MODEL: dict[str, Any] = {
     ],
     "max_loras": 2, "can_set_title": False, "can_negative_prompt": True, "can_preview": True,
     "can_reproduce": True, "default": True, "workers": 2, "loaded": 1, "loading": 1,
+    "waiting": 37, "running": 8, "oldest_wait_s": 41.5,
 }  # fmt: skip
 _WORKER: dict[str, Any] = {
     "name": "gpu-7f3c", "version": "0.1.0",

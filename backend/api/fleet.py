@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from pydantic import Field
 
 from backend import views
-from backend.api.dependencies import OwnerDep, ResourcesDep
+from backend.api.dependencies import DemandDep, OwnerDep, ResourcesDep
 from backend.api.documentation import problems
 
 router = APIRouter(tags=["fleet"])
@@ -60,6 +60,13 @@ class Model(views.View):
     workers: int = Field(default=0, description="Live workers that serve it.")
     loaded: int = Field(default=0, description="Those of them that can begin without loading it first.")
     loading: int = Field(default=0, description="Those of them that are downloading or loading it now.")
+    waiting: int = Field(
+        default=0, description="Images, of all owners, whose prompt is written and that no worker has begun."
+    )
+    running: int = Field(default=0, description="Images, of all owners, that workers have in hand.")
+    oldest_wait_s: float = Field(
+        default=0, description="How long the oldest of the waiting images has waited, in seconds."
+    )
 
 
 class ModelList(views.View):
@@ -108,21 +115,23 @@ class WorkerList(views.View):
 
 
 @router.get("/models", operation_id="list_models", responses=problems(401, 503))
-def list_models(resources: ResourcesDep, _owner: OwnerDep) -> ModelList:
-    """What can be asked for, its limits, and how many live workers serve it."""
-    snapshot, settings = resources.nodes.snapshot(), resources.settings
-    names = set(snapshot.models) | set(settings.models) | {settings.default_model}
+def list_models(resources: ResourcesDep, _owner: OwnerDep, board: DemandDep) -> ModelList:
+    """What can be asked for, its limits, how many live workers serve it, and how much waits for them."""
+    snapshot, now = resources.nodes.snapshot(), views.now()
     results = []
-    for name in sorted(names):
+    for name, demand in board.read().items():
         serving = snapshot.serving(name)
         card = snapshot.models.get(name)
         results.append(
             Model(
                 **(card.model_dump() if card else {"name": name}),
-                default=name == settings.default_model,
+                default=name == resources.settings.default_model,
                 workers=len(serving),
                 loaded=sum(name in node.loaded for node in serving),
                 loading=sum(name in node.loading for node in serving),
+                waiting=demand.waiting,
+                running=demand.running,
+                oldest_wait_s=round(demand.oldest_wait_s(now), 1),
             )
         )
     return ModelList(results=results)

@@ -1,6 +1,7 @@
 """Every question that is asked about jobs without changing them."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -98,6 +99,45 @@ def images_ahead(session: Session, job: Job, model: str) -> int:
         )
     )
     return session.scalar(planned) or 0
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What is asked of the nodes of one model."""
+
+    waiting: int = 0  # images that no node has begun
+    running: int = 0  # images that a node has in hand
+    waiting_since: datetime | None = None  # the oldest of those that wait
+
+    def oldest_wait_s(self, now: datetime) -> float:
+        """How long the oldest has waited, in seconds; 0 if none waits."""
+        return max((now - self.waiting_since).total_seconds(), 0.0) if self.waiting_since else 0.0
+
+
+def demand(session: Session, models: Collection[str]) -> dict[str, Demand]:
+    """What is asked of each of these models; those of which nothing is are left out.
+
+    Models are named because the index begins with them: what was made long ago is never looked at.
+    """
+    begun_anew = sa.select(Job.dispatched_at).where(Job.id == ImageGeneration.job_id).scalar_subquery()
+    since = sa.case((ImageGeneration.run == 1, ImageGeneration.created_at), else_=begun_anew)
+    query = (
+        sa.select(ImageGeneration.model, ImageGeneration.status, sa.func.count(), sa.func.min(since))
+        .where(
+            ImageGeneration.model.in_(models),
+            ImageGeneration.status.in_(_OPEN),
+            ImageGeneration.generated_at.is_(None),
+        )
+        .group_by(ImageGeneration.model, ImageGeneration.status)
+    )
+    found: dict[str, Demand] = {}
+    for model, status, count, oldest in session.execute(query):
+        known = found.get(model, Demand())
+        if status is Status.PENDING:
+            found[model] = replace(known, waiting=count, waiting_since=oldest)
+        else:
+            found[model] = replace(known, running=count)
+    return found
 
 
 # -- what the sweep looks for -------------------------------------------------------------------------

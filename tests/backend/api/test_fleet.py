@@ -1,14 +1,17 @@
 """/v1/models, /v1/workers, and why a job waits."""
 
+import time
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
 
-from contract.messages import Device, LoraCard, ModelCard, NodeAnnouncement
+from backend.jobs import ids, store
+from contract.messages import Device, ImageStarted, LoraCard, ModelCard, NodeAnnouncement
 from tests.backend.api.conftest import Server
-from tests.backend.api.test_jobs import plan, submit
+from tests.backend.api.test_jobs import make, plan, submit
 
 CARD = ModelCard(
     name="sketch", engine="diffusers", family="sdxl", revision="abc", license="Apache-2.0",
@@ -28,6 +31,17 @@ def say(server: Server, node: str = "n1", **values: Any) -> None:
         )
     )  # fmt: skip
     server.resources.nodes._read_at = float("-inf")
+
+
+def begin(server: Server, job_id: UUID, index: int) -> None:
+    """A node has one of the job's images in hand."""
+    now = datetime.now(UTC)
+    started = ImageStarted(
+        job_id=job_id, image_id=ids.image_id(job_id, index), index=index, run=1, node="n1", attempts=1,
+        started_at=now,
+    )  # fmt: skip
+    with server.resources.db.session_scope() as session:
+        assert store.image_started(session, started, now)
 
 
 def test_a_model_shows_all_of_its_card(api: httpx.Client, server: Server) -> None:
@@ -51,6 +65,38 @@ def test_a_worker_shows_what_it_is_at(api: httpx.Client, server: Server) -> None
     assert worker["models"] == ["sketch"]
     assert (worker["loaded"], worker["loading"]) == (["sketch"], ["sdxl"])
     assert (worker["doing"], worker["memory_used_bytes"]) == ("sketch: 4 images", 7)
+
+
+def demand(api: httpx.Client, server: Server, name: str = "sketch") -> tuple[int, int, float]:
+    server.app.state.demand._read_at = float("-inf")
+    models = api.get("/v1/models").json()["results"]
+    return next((m["waiting"], m["running"], m["oldest_wait_s"]) for m in models if m["name"] == name)
+
+
+def test_a_model_says_how_much_waits_for_it(api: httpx.Client, server: Server) -> None:
+    # Given a model that nobody wants, then two jobs, of which one has no prompts yet
+    assert demand(api, server) == (0, 0, 0)
+    job_id, _ = submit(api, count=3), submit(api)
+    plan(server, job_id)
+    assert demand(api, server)[:2] == (3, 0)
+    # When a node begins one, and another one is made
+    begin(server, job_id, 0)
+    make(server, job_id, 1)
+    # Then one waits, one is in hand, and the oldest waits ever longer
+    waiting, running, oldest_s = demand(api, server)
+    assert (waiting, running) == (1, 1)
+    time.sleep(0.15)
+    assert oldest_s < demand(api, server)[2] < 60
+    # And what is canceled waits no more
+    api.post(f"/v1/jobs/{job_id}/cancel")
+    assert demand(api, server) == (0, 0, 0)
+
+
+def test_how_much_waits_is_asked_once_a_second(api: httpx.Client, server: Server) -> None:
+    assert demand(api, server)[0] == 0
+    plan(server, submit(api))
+    models = [api.get("/v1/models").json()["results"][0]["waiting"] for _ in range(3)]
+    assert models == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
