@@ -50,6 +50,7 @@ def system(shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) 
         FANFARE_DEFAULT_MODEL=MODEL,
         FANFARE_SWEEP_INTERVAL_S="1",
         FANFARE_REDISPATCH_AFTER_S="4",
+        FANFARE_NODE_DRAIN_S="20",
         OMP_NUM_THREADS="1",
     ) as made:
         made.start("api")
@@ -156,7 +157,7 @@ def test_a_node_that_is_told_to_go_amid_a_batch(system: Stack, node: Part) -> No
     assert node.process.wait(40) == 0
     assert time.monotonic() - begun < 15
     finished = made_by(node) - before
-    assert finished in {4, 8}  # it may have begun with the next one
+    assert 1 <= finished <= 8  # it may have begun with the next batch
     # And another one makes them, each once and as its first attempt
     images = all_made_once(system, task_id, 12)
     assert finished + made_by(second) == 12
