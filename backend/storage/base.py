@@ -1,6 +1,6 @@
 """The storage port: keys in, bytes and signed URLs out."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -16,6 +16,23 @@ class StoredObject:
     bytes: int
     content_type: str
     etag: str
+
+
+@dataclass(frozen=True)
+class ListedObject:
+    """One object of a listing."""
+
+    key: str
+    bytes: int
+    modified: datetime  # aware, UTC; by the store's clock
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """What was begun to be stored, and never became an object."""
+
+    count: int = 0
+    bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -49,6 +66,18 @@ class Storage(Protocol):
 
     def delete(self, keys: Iterable[str]) -> None:
         """Deletes the objects; one that isn't there is no error."""
+        ...
+
+    def walk(self, prefix: str) -> Iterator[ListedObject]:
+        """All objects whose key begins with `prefix`, those under one folder together; read as it goes.
+
+        What is stored or deleted meanwhile may be among them or not. Names that are no keys are passed over.
+        Raises while it is read.
+        """
+        ...
+
+    def forget_unfinished(self, *, dry_run: bool = False) -> Unfinished:
+        """Removes what was begun a day ago or longer and never became an object; a dry run only counts."""
         ...
 
     def download_url(self, key: str, *, expires_in: int) -> SignedDownload:

@@ -96,12 +96,17 @@ def sync_folder(path: Path) -> None:
         os.close(fd)
 
 
-def forget_abandoned(folder: Path) -> None:
-    """Deletes drafts of processes that died over them. A live one is never this old."""
+def forget_abandoned(folder: Path, *, dry_run: bool = False) -> list[int]:
+    """Deletes drafts of processes that died over them; their sizes. A live one is never this old."""
     limit = time.time() - ABANDONED_AFTER_S
+    sizes: list[int] = []
     for path in folder.glob("*"):
         try:
-            if path.lstat().st_mtime < limit:
-                path.unlink()
+            found = path.lstat()
+            if found.st_mtime < limit:
+                if not dry_run:
+                    path.unlink()
+                sizes.append(found.st_size)
         except FileNotFoundError:  # somebody else was faster
             continue
+    return sizes

@@ -25,9 +25,21 @@ _KEY = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
 
 def check_key(key: str) -> str:
     """The key itself. Raises `InvalidKey` for what isn't one."""
-    if len(key) > MAX_KEY_LENGTH or not _KEY.fullmatch(key):
+    if not is_key(key):
         raise InvalidKey
     return key
+
+
+def check_prefix(prefix: str) -> str:
+    """The prefix itself, if a key may begin with it. Raises `InvalidKey`."""
+    if prefix:
+        check_key(f"{prefix}x")
+    return prefix
+
+
+def is_key(name: str) -> bool:
+    """Whether it is one: others may keep other things beside ours."""
+    return len(name) <= MAX_KEY_LENGTH and _KEY.fullmatch(name) is not None
 
 
 def content_type_of(key: str) -> str:

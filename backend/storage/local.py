@@ -15,9 +15,10 @@ from typing import BinaryIO
 from urllib.parse import urlencode
 
 from backend.errors import InvalidKey, ObjectNotFound, ObjectTooLarge, StorageUnavailable
-from backend.storage.base import SignedDownload, StoredObject
+from backend.storage.base import ListedObject, SignedDownload, StoredObject, Unfinished
 from backend.storage.draft import Draft, forget_abandoned
-from backend.storage.keys import check_content_type, check_key, content_type_of
+from backend.storage.folders import files_below
+from backend.storage.keys import check_content_type, check_key, check_prefix, content_type_of, is_key
 from backend.storage.signing import Permit, Signer, steady_expiry
 from contract.messages import SignedUpload
 
@@ -93,6 +94,21 @@ class LocalStorage:
             except ObjectNotFound:
                 pass
             self._prune(place.parent)
+
+    def walk(self, prefix: str) -> Iterator[ListedObject]:
+        """See the port. Links and drafts are no objects."""
+        check_prefix(prefix)
+        with _writing():  # a folder that isn't there holds nothing: whatever else goes wrong is no answer
+            for key, found in files_below(self._root, prefix):
+                if is_key(key):
+                    modified = datetime.fromtimestamp(found.st_mtime, UTC)
+                    yield ListedObject(key, found.st_size, modified)
+
+    def forget_unfinished(self, *, dry_run: bool = False) -> Unfinished:
+        """See the port. Here it is the drafts of processes that died over them."""
+        with _writing():
+            sizes = forget_abandoned(self._root / DRAFTS, dry_run=dry_run)
+        return Unfinished(len(sizes), sum(sizes))
 
     def download_url(self, key: str, *, expires_in: int) -> SignedDownload:
         """See the port. The same URL for a while, so that browsers' caches can work."""

@@ -4,10 +4,10 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from typing import TYPE_CHECKING, TypeVar
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from botocore.exceptions import (
     ClientError,
@@ -18,15 +18,16 @@ from botocore.exceptions import (
 )
 
 from backend.errors import ObjectTooLarge
-from backend.storage.base import SignedDownload, StoredObject
+from backend.storage.base import ListedObject, SignedDownload, StoredObject, Unfinished
 from backend.storage.deadline import run_within
-from backend.storage.keys import OTHER, check_content_type, check_key
+from backend.storage.keys import OTHER, check_content_type, check_key, check_prefix, is_key
 from backend.storage.s3_clients import Credentials, S3Clients
 from backend.storage.s3_errors import BadAnswer, is_absent, refuses_batches, translated
 from contract.messages import SignedUpload
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 GET_ATTEMPTS = 3  # boto3 doesn't try again once the body has begun
 CHECK_TIMEOUT_S = 10
 BATCH = 1000  # what S3 deletes in one request, at most
+PAGE = 1000  # and what it lists
 LONGEST_S = 7 * 86400  # no signature lives longer
 CHUNK_BYTES = 256 * 1024
 CACHE_CONTROL = "private, max-age=604800, immutable"  # what has a key never changes its looks
@@ -103,6 +105,23 @@ class S3Storage:
         names = list(dict.fromkeys(self._name(key) for key in keys))
         for start in range(0, len(names), BATCH):
             self._delete(names[start : start + BATCH])
+
+    def walk(self, prefix: str) -> Iterator[ListedObject]:
+        """See the port. One request for each thousand."""
+        name, after = self._prefix + check_prefix(prefix), ""
+        while True:
+            page = self._call(partial(self._list, name, after))
+            for found in page.get("Contents", []):
+                key = found["Key"].removeprefix(self._prefix)
+                if is_key(key):
+                    yield ListedObject(key, found["Size"], found["LastModified"].astimezone(UTC))
+            if not page.get("IsTruncated"):
+                return
+            after = page["NextContinuationToken"]
+
+    def forget_unfinished(self, *, dry_run: bool = False) -> Unfinished:  # noqa: ARG002 - the port's
+        """See the port. A PUT is whole or not at all, and uploads in parts are not used."""
+        return Unfinished()
 
     def download_url(self, key: str, *, expires_in: int) -> SignedDownload:
         """See the port. The same URL for a while, within this process, so that browsers' caches can work."""
@@ -191,6 +210,20 @@ class S3Storage:
         except ClientError as exc:
             if is_absent(exc):
                 raise BadAnswer("there is no such bucket: see FANFARE_STORAGE_URL") from exc
+
+    def _list(self, name: str, after: str) -> "ListObjectsV2OutputTypeDef":
+        going_on: Any = {"ContinuationToken": after} if after else {}
+        try:
+            page = self._own.list_objects_v2(Bucket=self._bucket, Prefix=name, MaxKeys=PAGE, **going_on)
+        except ClientError as exc:
+            if is_absent(exc):
+                raise BadAnswer("there is nothing to list: see FANFARE_STORAGE_URL") from exc
+            raise
+        if not page.keys() & {"Name", "KeyCount", "MaxKeys"}:
+            raise BadAnswer("the answer to a listing is none: this isn't an S3 server")
+        if page.get("IsTruncated") and page.get("NextContinuationToken", after) == after:
+            raise BadAnswer("a listing that has more to come doesn't say how to go on")
+        return page
 
     def _delete(self, names: list[str]) -> None:
         if not self._one_by_one:

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from backend.errors import InvalidKey, ObjectNotFound, StorageUnavailable
+from backend.storage.base import Unfinished
 from backend.storage.draft import ABANDONED_AFTER_S
 from backend.storage.local import DRAFTS, LocalStorage
 from backend.storage.signing import Signer
@@ -215,6 +216,42 @@ def test_drafts_of_the_dead_are_forgotten_and_live_ones_kept(local_storage: Loca
     local_storage.put("a.txt", b"x", "text/plain")
 
     assert [path.name for path in drafts.iterdir()] == ["live"]
+
+
+def test_drafts_of_the_dead_are_counted_before_they_go(local_storage: LocalStorage, root: Path) -> None:
+    drafts = root / DRAFTS
+    drafts.mkdir(parents=True)
+    (drafts / "old").write_text("left behind")
+    (drafts / "live").write_text("in the making")
+    long_ago = time.time() - ABANDONED_AFTER_S - 60
+    os.utime(drafts / "old", (long_ago, long_ago))
+
+    would, did = local_storage.forget_unfinished(dry_run=True), local_storage.forget_unfinished()
+
+    assert would == did == Unfinished(1, len("left behind"))
+    assert [path.name for path in drafts.iterdir()] == ["live"]
+    assert list(local_storage.walk("")) == []
+
+
+def test_a_walk_passes_over_links_and_what_is_no_key(local_storage: LocalStorage, root: Path) -> None:
+    local_storage.put("jobs/1/a.png", b"x", "image/png")
+    (root / "jobs/1/not a key.png").touch()
+    (root / "jobs/.hidden").touch()
+    (root / "jobs/link.png").symlink_to(root / "jobs/1/a.png")
+    (root / "jobs/2").symlink_to(root / "jobs/1")
+    (root / "jobs/1/loop").symlink_to(root / "jobs")
+    os.mkfifo(root / "jobs/pipe")
+
+    assert [one.key for one in local_storage.walk("")] == ["jobs/1/a.png"]
+
+
+def test_a_folder_that_can_not_be_read_is_no_empty_one(tmp_path: Path) -> None:
+    storage = LocalStorage(
+        tmp_path / ("x" * 300), public_url="http://p", node_url="http://n", signer=Signer(b"s")
+    )
+
+    with pytest.raises(StorageUnavailable):
+        list(storage.walk(""))
 
 
 def test_writing_and_deleting_in_one_folder_at_the_same_time(local_storage: LocalStorage) -> None:

@@ -17,7 +17,7 @@ from backend.errors import FanfareError, ObjectNotFound, StorageUnavailable
 from backend.storage.s3 import CACHE_CONTROL, S3Storage
 from tests.services import free_port
 from tests.storage.conftest import S3Server
-from tests.storage.scripted_s3 import cuts, drips, fails, says, scripted_s3
+from tests.storage.scripted_s3 import Answer, cuts, drips, fails, says, scripted_s3
 
 KEY = "jobs/1/000/original.png"
 BODY = b"not really a picture" * 1000
@@ -180,6 +180,15 @@ def test_browsers_may_keep_what_is_stored(s3_storage: S3Storage) -> None:
     )  # a GET's signature is not for HEAD
     upload = s3_storage.upload_url(KEY, content_type="image/png", max_bytes=10, expires_in=60)
     assert upload.headers["Cache-Control"] == CACHE_CONTROL
+
+
+def test_a_walk_takes_more_than_one_request(s3_storage: S3Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("backend.storage.s3.PAGE", 3)
+    keys = [f"pages/{number}.txt" for number in range(7)]
+    for key in keys:
+        s3_storage.put(key, b"x", "text/plain")
+
+    assert sorted(one.key for one in s3_storage.walk("pages/")) == keys
 
 
 def test_objects_lie_under_the_prefix(s3_server: S3Server, s3_storage: S3Storage) -> None:
@@ -350,6 +359,41 @@ def test_an_object_that_can_not_be_deleted_is_no_success() -> None:
     gone = answer.replace(b"AccessDenied", b"NoSuchKey")
     with scripted_s3(says(200, gone)) as (url, _):
         broken(url).delete(["a.png", "b.png"])
+
+
+def listing(*keys: str, more: str = "") -> bytes:
+    contents = "".join(
+        f"<Contents><Key>{key}</Key><Size>1</Size><LastModified>2026-01-31T12:00:00Z</LastModified></Contents>"
+        for key in keys
+    )
+    rest = f"<NextContinuationToken>{more}</NextContinuationToken>" if more != "?" else ""
+    truncated = f"<IsTruncated>true</IsTruncated>{rest}" if more else "<IsTruncated>false</IsTruncated>"
+    return f"<ListBucketResult><Name>images</Name>{truncated}{contents}</ListBucketResult>".encode()
+
+
+def test_a_walk_goes_on_where_the_last_answer_ended() -> None:
+    pages = says(200, listing("a.png", "no key of ours", more="t1")), says(200, listing("b.png"))
+    with scripted_s3(*pages) as (url, seen):
+        found = [one.key for one in broken(url).walk("")]
+
+    assert found == ["a.png", "b.png"]
+    assert ["continuation-token=t1" in line for line in seen] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        says(200, listing("a.png", more="?")),  # doesn't say how to go on
+        says(200, listing("a.png", more="t1")),  # says the same for ever
+        says(200, b"<html>Welcome to the proxy</html>", Content_Type="text/html"),
+        says(404),
+        fails(404, "NoSuchBucket"),
+        fails(403, "AccessDenied"),
+    ],
+)
+def test_a_listing_that_can_not_be_trusted_is_an_outage(answer: Answer) -> None:
+    with scripted_s3(answer) as (url, _), pytest.raises(StorageUnavailable):
+        list(broken(url).walk(""))
 
 
 def test_a_missing_bucket_does_not_look_like_a_missing_object() -> None:

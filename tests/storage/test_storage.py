@@ -1,5 +1,6 @@
 """What every adapter promises."""
 
+import itertools
 import threading
 import time
 import uuid
@@ -120,6 +121,60 @@ def test_delete_takes_what_is_named_and_nothing_else(storage: Storage, folder: s
         with pytest.raises(ObjectNotFound):
             storage.stat(key)
     assert storage.stat(keys[2]).bytes == 1
+
+
+def test_a_walk_finds_what_is_there_and_nothing_else(storage: Storage, folder: str) -> None:
+    # Given some objects, one of which is deleted again
+    keys = [f"{folder}/{number:03d}/{name}.png" for number in range(3) for name in ("a", "b")]
+    for key in [*keys, f"{folder}/mask.png", f"{folder}/gone.png", f"{folder}-other/a.png"]:
+        storage.put(key, DATA[: len(key)], "image/png")
+    storage.delete([f"{folder}/gone.png"])
+    # When somebody looks through the folder
+    found = list(storage.walk(f"{folder}/"))
+    # Then each is there once, with size and age, and those of one folder come together
+    assert sorted(one.key for one in found) == [*keys, f"{folder}/mask.png"]
+    assert all(one.bytes == len(one.key) for one in found)
+    assert all(abs(one.modified.timestamp() - time.time()) < 60 for one in found)
+    assert all(one.modified.tzinfo is not None for one in found)
+    folders = [key.rpartition("/")[0] for key in (one.key for one in found) if "mask" not in key]
+    assert len(list(itertools.groupby(folders))) == 3
+
+
+def test_a_walk_takes_any_beginning_of_a_key(storage: Storage, folder: str) -> None:
+    for name in ("a1.png", "a2.png", "b.png", "a/b.png"):
+        storage.put(f"{folder}/{name}", b"x", "image/png")
+
+    def found(prefix: str) -> list[str]:
+        return sorted(one.key.removeprefix(f"{folder}/") for one in storage.walk(prefix))
+
+    assert found(f"{folder}/a") == ["a/b.png", "a1.png", "a2.png"]
+    assert found(f"{folder}/a/") == ["a/b.png"]
+    assert found(f"{folder}/b.png") == ["b.png"]
+    assert found(f"{folder}/c") == found(f"{folder}/b.png/") == found(f"{folder}/none/at/all") == []
+    assert {f"{folder}/{name}" for name in ("b.png", "a/b.png")} <= {one.key for one in storage.walk("")}
+
+
+def test_what_is_found_may_be_deleted_on_the_way(storage: Storage, folder: str) -> None:
+    for number in range(5):
+        storage.put(f"{folder}/{number}/a.png", b"x", "image/png")
+
+    for one in storage.walk(f"{folder}/"):
+        storage.delete([one.key])
+
+    assert list(storage.walk(f"{folder}/")) == []
+
+
+@pytest.mark.parametrize("prefix", ["/", "../", "jobs/../", ".drafts/", "a//", "ä"])
+def test_a_prefix_that_no_key_has(storage: Storage, prefix: str) -> None:
+    with pytest.raises(InvalidKey):
+        list(storage.walk(prefix))
+
+
+def test_what_is_finished_is_not_unfinished(storage: Storage, folder: str) -> None:
+    storage.put(f"{folder}/a.png", b"x", "image/png")
+
+    assert storage.forget_unfinished().count == 0
+    assert storage.stat(f"{folder}/a.png").bytes == 1
 
 
 @pytest.mark.parametrize(
