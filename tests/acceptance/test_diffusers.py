@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
-from PIL import Image, ImageChops, ImageStat
+from PIL import Image, ImageStat
 
 from tests.acceptance.stack import Stack, stack
 from tests.backend.images.samples import encode, png, quarters
@@ -190,8 +190,7 @@ def test_images_of_two_jobs_share_a_batch(running: Stack) -> None:
 
 
 def test_image_to_image_follows_its_strength(running: Stack) -> None:
-    picture = quarters(64, 64)
-    reference = {"url": data_uri(picture)}
+    reference = {"url": data_uri(quarters(64, 64))}
     weak, strong = (
         one_image(running, reference=reference, strength=strength, steps=10, output_format="png")
         for strength in (0.1, 1.0)
@@ -200,9 +199,6 @@ def test_image_to_image_follows_its_strength(running: Stack) -> None:
     assert [one["made_with"]["task"] for one in (weak, strong)] == ["image-to-image"] * 2
     assert [one["made_with"]["strength"] for one in (weak, strong)] == [0.1, 1.0]
     assert pixels(weak) != pixels(strong)
-    far = [sum(ImageStat.Stat(ImageChops.difference(opened(one).convert("RGB"), picture)).mean)
-           for one in (weak, strong)]  # fmt: skip
-    assert far[0] != far[1]
 
 
 @pytest.mark.parametrize("model", FIVE)
@@ -215,8 +211,6 @@ def test_every_family_starts_from_an_earlier_image(running: Stack, first: dict[s
 
 @pytest.mark.parametrize("model", FIVE)
 def test_inpainting_keeps_what_is_black(running: Stack, model: str) -> None:
-    if "inpainting" not in models(running)[model]["tasks"]:
-        pytest.skip("the family has no inpainting")
     picture = quarters(64, 64)
     mask = Image.new("L", (64, 64), 0)
     mask.paste(255, (32, 0, 64, 64))
@@ -403,6 +397,26 @@ def test_an_image_made_again_is_the_same(running: Stack) -> None:
     again = reproduced(running, original)
     assert again["reproduces"]["identical"] is True
     assert content(again) == content(original)
+
+
+def test_an_image_that_started_from_another_is_made_again_from_the_same(
+    running: Stack, first: dict[str, Any]
+) -> None:
+    mask = data_uri(Image.linear_gradient("L").resize((64, 64)))
+    original = one_image(
+        running, reproducible=True, reference={"image_id": first["id"]}, mask={"url": mask}, strength=0.8
+    )
+    again = reproduced(running, original)
+    assert again["made_with"] == original["made_with"]
+    assert again["reproduces"]["identical"] is True
+
+
+def test_all_of_a_job_is_bit_for_bit_the_same_again(running: Stack) -> None:
+    """Also schedulers that draw noise in each step, and several at once."""
+    asked: dict[str, Any] = {"count": 5, "seed": 11, "reproducible": True, "scheduler": "euler-a"}
+    one, two = (completed(running, **asked) for _ in range(2))
+    assert [image["sha256"] for image in one] == [image["sha256"] for image in two]
+    assert len({image["sha256"] for image in one}) == 5
 
 
 def test_an_image_that_was_made_among_others_tells_honestly(running: Stack) -> None:
