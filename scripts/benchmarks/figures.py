@@ -74,7 +74,7 @@ class Figures:
         figure = Figure(name, value, unit, baseline, goal)
         self.all.append(figure)
         if not self._began:
-            print(f"\n{'what':58} {'value':>10} {'unit':10} {'baseline':>10} {'ratio':>7}  goal")
+            print(f"\n{'what':74} {'value':>10} {'unit':10} {'baseline':>10} {'ratio':>7}  goal")
             self._began = True
         print(_line(figure), flush=True)
 
@@ -93,7 +93,7 @@ def _line(figure: Figure) -> str:
     baseline = "" if figure.baseline is None else f"{figure.baseline:.4g}"
     ratio = "" if figure.ratio is None else f"{figure.ratio:.3f}"
     end = "" if figure.goal is None else f"{figure.goal}: {'met' if figure.met else 'missed'}"
-    return f"{figure.name:58} {figure.value:10.4g} {figure.unit:10} {baseline:>10} {ratio:>7}  {end}".rstrip()
+    return f"{figure.name:74} {figure.value:10.4g} {figure.unit:10} {baseline:>10} {ratio:>7}  {end}".rstrip()
 
 
 def _rounded(value: float | None) -> float | None:

@@ -14,6 +14,7 @@ class Way:
 
     images: int
     make: Callable[[], object]
+    cpu: Callable[[], float | None]  # seconds that processors have worked for it so far
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Measured:
     """Seconds for an image, in each round."""
 
     seconds: tuple[float, ...]
+    cpu: tuple[float, ...]  # of processors: what others do on the machine isn't in it; empty: unknown
 
     @property
     def rate(self) -> float:
@@ -36,14 +38,19 @@ class Measured:
 def in_turns(ways: Mapping[str, Way], rounds: int) -> dict[str, Measured]:
     """Each way once per round; each round begins with another one."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
+    cpu: dict[str, list[float]] = {name: [] for name in ways}
     names = list(ways)
     for number in range(rounds):
         first = number % len(names)
         for name in names[first:] + names[:first]:
+            before = ways[name].cpu()
             seconds[name].append(_seconds(ways[name]))
+            after = ways[name].cpu()
+            if before is not None and after is not None:
+                cpu[name].append((after - before) / ways[name].images)
         told = ", ".join(f"{name} {spent[-1] * 1000:.0f} ms" for name, spent in seconds.items())
         say(f"round {number + 1} of {rounds}, an image: {told}")
-    return {name: Measured(tuple(spent)) for name, spent in seconds.items()}
+    return {name: Measured(tuple(spent), tuple(cpu[name])) for name, spent in seconds.items()}
 
 
 def _seconds(way: Way) -> float:

@@ -5,7 +5,6 @@ for: it lies in its queue once the last image is stored, reported and counted.
 """
 
 import contextlib
-import gc
 import os
 import signal
 import subprocess
@@ -22,6 +21,7 @@ from uuid import UUID, uuid4
 
 import redis
 from celery import Celery, chord
+from celery.result import denied_join_result
 
 from contract.messages import GenerateImage, NodeAnnouncement, SignedUpload
 from contract.queues import (
@@ -198,14 +198,15 @@ class Stand:
         return [self._message(order, number, job_id) for number in range(order.count)]
 
     def publish(self, messages: Sequence[GenerateImage]) -> None:
-        """As the backend does it: by names alone."""
+        """As the backend does it: by names alone, in a task (where nobody waits for the result)."""
         header = [
             self.app.signature(
                 GENERATE_IMAGE, args=(one.to_wire(),), queue=gpu_queue(one.model), ignore_result=False
             )
             for one in messages
         ]
-        chord(header, app=self.app)(self.app.signature(SAVE_IMAGES, ignore_result=False))
+        with denied_join_result():
+            chord(header, app=self.app)(self.app.signature(SAVE_IMAGES, ignore_result=False))
 
     def wait_for_chord(self, node: Node) -> None:
         """Takes the callback from its queue, and throws away what the backend would read of the reports."""
@@ -251,9 +252,6 @@ def stand() -> Iterator[Stand]:
         app = Celery("bench", set_as_current=False)
         app.conf.update(celery_settings(server.url(), server.url()))
         house.callback(app.close)
-        house.callback(
-            gc.collect
-        )  # results that nobody asked for say good-bye to the store, while it is there
         store = house.enter_context(server.client())
         connection = connect(server.url())
         house.callback(connection.close)

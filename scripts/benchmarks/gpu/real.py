@@ -62,13 +62,13 @@ def measure(figures: Figures, names: Sequence[str] = (), *, small: bool = False)
         elif on_gpu and (memory.total_bytes(device) or 0) < architecture.memory * 2**30:
             say(f"{alias}: left out, it wants {architecture.memory:.0f} GiB for all of the measurements")
         else:
-            shown = architecture if on_gpu and not small else shrunk(architecture)
+            shown = architecture if on_gpu and not small else shrunk(architecture, (1, 2) if small else (1,))
             Measuring(figures, alias, shown, device, Fewer(layers=small), matrix).all()
 
 
-def shrunk(architecture: Architecture) -> Architecture:
+def shrunk(architecture: Architecture, batches: tuple[int, ...]) -> Architecture:
     """As much of it as a CPU does."""
-    return replace(architecture, size=64, steps=2, batches=(1, 2))
+    return replace(architecture, size=64, steps=2, batches=batches)
 
 
 def matrix_rate(device: torch.device, seconds: float = 1.0) -> float:
@@ -157,7 +157,7 @@ class Measuring:
             begun = time.perf_counter()
             engine.generate([request], Wish())
             step = (time.perf_counter() - begun) / self.architecture.steps
-            delays = [self.one_cancel(engine, request) for _ in range(CANCELS)]
+            delays = [self.one_cancel(engine, request) for _ in range(CANCELS if self.on_gpu else 1)]
         finally:
             engine.close()
         bound = 1000 * (step + CANCEL_SLACK_S)
@@ -190,7 +190,9 @@ class Measuring:
             goal=self.goal("value", "<=", FIRST_IMAGE_S.get(self.alias)),
         )
         numbers = count(100, 100)
-        alone = statistics.median(house.make(self.order(1, next(numbers)), node) for _ in range(3))
+        alone = statistics.median(
+            house.make(self.order(1, next(numbers)), node) for _ in range(3 if self.on_gpu else 1)
+        )
         self.figures.add(
             f"{self.alias}: whole queue, one image, {self.architecture.steps} steps",
             alone,

@@ -6,6 +6,7 @@ HTTP, results and the chord. All use one torch thread: what is measured is what 
 """
 
 import os
+import statistics
 import time
 from collections.abc import Mapping, Sequence
 from itertools import count
@@ -29,6 +30,7 @@ from tests.gpu_worker.engines.diffusers.tiny import build
 SIZE: Final = 64  # pixels
 GUIDANCE: Final = 5.0
 TOGETHER, ALONE = "tiny-sdxl", "tiny-sdxl-alone"  # the same model; the catalog allows batches, or doesn't
+SUBJECT: Final = "tiny SDXL"
 LOOP, LOOP_1 = "bare loop", "bare loop, one at a time"
 ENGINE = "engine alone"
 QUEUE, QUEUE_1 = "whole queue", "whole queue, one at a time"
@@ -58,22 +60,16 @@ def measure(figures: Figures, *, rounds: int, images: int, steps: int, batch: in
         queue = Queue(house, node, steps)
         single = max(images // 4, 1)
         ways = {
-            LOOP: Way(images, lambda: here.loop(images, batch)),
-            LOOP_1: Way(single, lambda: here.loop(single, 1)),
-            ENGINE: Way(images, lambda: here.engine(images, batch)),
-            QUEUE: Way(images, lambda: queue.make(TOGETHER, images)),
-            QUEUE_1: Way(single, lambda: queue.make(ALONE, single)),
+            LOOP: Way(images, lambda: here.loop(images, batch), time.process_time),
+            LOOP_1: Way(single, lambda: here.loop(single, 1), time.process_time),
+            ENGINE: Way(images, lambda: here.engine(images, batch), time.process_time),
+            QUEUE: Way(images, lambda: queue.make(TOGETHER, images), node.cpu_seconds),
+            QUEUE_1: Way(single, lambda: queue.make(ALONE, single), node.cpu_seconds),
         }
         for way in ways.values():  # loads the models, and meets everything once
             way.make()
         found = in_turns(ways, rounds)
-        computed = cpu_times(here, queue, images, batch)
     tell(figures, found, batch)
-    if computed:
-        value, unit, baseline = computed
-        figures.add(
-            "tiny SDXL: CPU time of an image, whole node, against the loop", value, unit, baseline=baseline
-        )
 
 
 def tell(figures: Figures, found: Mapping[str, Measured], batch: int) -> None:
@@ -85,24 +81,14 @@ def tell(figures: Figures, found: Mapping[str, Measured], batch: int) -> None:
         ratio = times_as_fast(found[way], found[against]) if against else None
         rate = found[way].rate
         baseline = rate / ratio if ratio else None
-        figures.add(f"tiny SDXL: {way}{times}{versus}", rate, "images/s", baseline=baseline, goal=goal)
+        figures.add(f"{SUBJECT}: {way}{times}{versus}", rate, "images/s", baseline=baseline, goal=goal)
+    if found[QUEUE].cpu:
+        ours, bare = (1000 * statistics.median(found[way].cpu) for way in (QUEUE, LOOP))
+        figures.add(
+            f"{SUBJECT}: CPU time of an image, whole node, against the {LOOP}", ours, "ms", baseline=bare
+        )
     for way, one in found.items():
-        figures.add(f"tiny SDXL: spread of the rounds, {way}", 100 * one.spread, "%")
-
-
-def cpu_times(here: "Here", queue: "Queue", images: int, batch: int) -> tuple[float, str, float] | None:
-    """Milliseconds that processors worked for an image, in the node and in the loop: waiting isn't counted,
-    and so neither is what others do on this machine.
-    """
-    before = queue.cpu_seconds()
-    queue.make(TOGETHER, images)
-    after = queue.cpu_seconds()
-    begun = time.process_time()
-    here.loop(images, batch)
-    bare = time.process_time() - begun
-    if before is None or after is None:
-        return None
-    return 1000 * (after - before) / images, "ms", 1000 * bare / images
+        figures.add(f"{SUBJECT}: spread of the rounds, {way}", 100 * one.spread, "%")
 
 
 class Here:
@@ -163,10 +149,6 @@ class Queue:
     def __init__(self, house: Stand, node: Node, steps: int) -> None:
         self._house, self._node, self._steps = house, node, steps
         self._first = 0
-
-    def cpu_seconds(self) -> float | None:
-        """Of the node, so far."""
-        return self._node.cpu_seconds()
 
     def make(self, model: str, images: int) -> float:
         """Seconds."""
