@@ -245,6 +245,7 @@ def test_a_lora_of_the_family_changes_the_image(running: Stack) -> None:
 
     assert "loras" not in bare["made_with"]
     assert [one["made_with"]["loras"] for one in (full, usual)] == ["right:1", "right:0.7"]
+    assert full["made_with"]["lora_revisions"].startswith("right:")
     assert len({pixels(one) for one in (bare, full, usual)}) == 3
     assert pixels(again) == pixels(bare)
 

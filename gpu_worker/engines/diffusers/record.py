@@ -35,6 +35,7 @@ def record(
         "guidance": run.guidance,
         "strength": run.strength,
         "loras": ", ".join(f"{alias}:{weight:g}" for alias, weight in loras) or None,
+        "lora_revisions": ", ".join(f"{alias}:{entry.loras[alias].revision}" for alias, _ in loras) or None,
         "seed": request.seed,
         "dtype": resident.dtype,
         "device": device.name,
