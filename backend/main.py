@@ -7,6 +7,7 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from backend.api import (
     documentation,
@@ -15,6 +16,7 @@ from backend.api import (
     fleet,
     health,
     jobs,
+    metrics,
     pipelines,
     problems,
     webhooks,
@@ -23,6 +25,8 @@ from backend.api.demand import DemandBoard
 from backend.api.dependencies import KeyGuard
 from backend.api.feed import Feed
 from backend.api.middleware import RequestContext
+from backend.api.request_metrics import RequestMetrics
+from backend.api.system_metrics import SystemCollector
 from backend.resources import Resources
 from backend.settings import Settings, get_settings
 
@@ -63,7 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             expose_headers=EXPOSED_HEADERS,
             max_age=600,
         )
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, observe=_measure(app).observe)
     return app
 
 
@@ -75,6 +79,14 @@ def _include_routes(app: FastAPI) -> None:
     app.include_router(v1)
     app.include_router(files.router)
     app.include_router(health.router)
+    app.include_router(metrics.router)
+
+
+def _measure(app: FastAPI) -> RequestMetrics:
+    """The app's own registry: another app in the same process counts apart."""
+    app.state.registry = CollectorRegistry()
+    ProcessCollector(registry=app.state.registry)
+    return RequestMetrics(app, app.state.registry)
 
 
 @asynccontextmanager
@@ -83,10 +95,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.resources = resources
     app.state.key_guard = KeyGuard()
     app.state.demand = DemandBoard(resources)
+    app.state.system = SystemCollector(resources, app.state.demand)
+    app.state.registry.register(app.state.system)
     app.state.feed = Feed(resources)
     app.state.feed.start()
     try:
         yield
     finally:
         await app.state.feed.stop()
+        app.state.registry.unregister(app.state.system)
         resources.close()

@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     node_url: str = ""  # where nodes reach the API; empty: public_url
     api_anonymous: bool = False  # serve without a key beyond loopback (behind something else that guards it)
     cors_origins: Annotated[list[str], NoDecode] = []
+    metrics: Literal["off", "guarded", "open"] = "guarded"  # guarded: by metrics_token, or else as all routes
+    metrics_token: SecretStr = SecretStr("")  # good for /metrics alone
     max_body_bytes: int = Field(default=8 * 1024 * 1024, ge=1024)  # reference images may be in it
     secret_key: SecretStr = SecretStr(
         ""

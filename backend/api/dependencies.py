@@ -55,11 +55,10 @@ class KeyGuard:
         return self._in_use
 
 
-def get_owner(
-    request: Request,
-    resources: ResourcesDep,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-) -> str:
+Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+
+def get_owner(request: Request, resources: ResourcesDep, credentials: Credentials) -> str:
     """Whose jobs this request may see. Raises `Unauthorized`."""
     if credentials is not None:
         with resources.db.read_scope() as session:

@@ -1,14 +1,19 @@
-"""What happens to every request: it gets an id, one line in the log, and a few headers."""
+"""What happens to every request: it gets an id, one line in the log, a few headers, and is counted."""
 
 import logging
 import re
 import time
 import uuid
+from collections.abc import Callable
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger("fanfare.access")
+
+Observe = Callable[
+    [Scope, int, float], None
+]  # the request, its status (0: none), seconds until the answer began
 
 _GIVEN_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 
@@ -16,8 +21,9 @@ _GIVEN_ID = re.compile(r"^[A-Za-z0-9._-]{1,64}$")
 class RequestContext:
     """Pure ASGI, so that streams pass through unharmed."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, observe: Observe) -> None:
         self._app = app
+        self._observe = observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wraps one request."""
@@ -26,12 +32,12 @@ class RequestContext:
             return
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
-        started, status = time.perf_counter(), 0
+        started, status, began = time.perf_counter(), 0, 0.0
 
         async def send_with_id(message: Message) -> None:
-            nonlocal status
+            nonlocal status, began
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, began = message["status"], time.perf_counter()
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
                 headers.setdefault("X-Content-Type-Options", "nosniff")
@@ -40,7 +46,9 @@ class RequestContext:
         try:
             await self._app(scope, receive, send_with_id)
         finally:
-            took = (time.perf_counter() - started) * 1000
+            ended = time.perf_counter()
+            self._observe(scope, status, (began or ended) - started)
+            took = (ended - started) * 1000
             log.info("%s %s %s %.0f ms %s", scope["method"], scope["path"], status or "-", took, request_id)
 
 

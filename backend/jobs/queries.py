@@ -1,6 +1,6 @@
 """Every question that is asked about jobs without changing them."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, selectinload
 
-from backend.jobs.models import ENDED, IdempotencyKey, ImageGeneration, Job, Status
+from backend.jobs.models import ENDED, IdempotencyKey, ImageGeneration, Job, Status, WebhookDelivery
 
 _OPEN = tuple(status for status in Status if status not in ENDED)
 
@@ -125,6 +125,38 @@ def demand(session: Session, models: Collection[str]) -> dict[str, Demand]:
         sa.select(ImageGeneration.model, ImageGeneration.status, sa.func.count(), sa.func.min(since))
         .where(
             ImageGeneration.model.in_(models),
+def open_jobs(session: Session) -> dict[str, int]:
+    """How many jobs have not ended, by status."""
+    query = (
+        sa.select(Job.status, sa.func.count())
+        .where(Job.status.in_(_OPEN), Job.deleted_at.is_(None))
+        .group_by(Job.status)
+    )
+    return _counted(session, query, _OPEN)
+
+
+def ended_jobs(session: Session, after: datetime) -> dict[str, int]:
+    """How many jobs have ended since then, by status."""
+    query = (
+        sa.select(Job.status, sa.func.count())
+        .where(Job.status.in_(ENDED), Job.updated_at > after, Job.completed_at > after)
+        .group_by(Job.status)
+    )
+    return _counted(session, query, sorted(ENDED))
+
+
+def _counted(session: Session, query: sa.Select[Status, int], statuses: Iterable[Status]) -> dict[str, int]:
+    """The counts by status, also where there is none."""
+    found = {status.value: count for status, count in session.execute(query)}
+    return {status.value: found.get(status.value, 0) for status in statuses}
+
+
+def webhooks_due(session: Session, now: datetime) -> int:
+    """How many deliveries should have been tried by now."""
+    query = sa.select(sa.func.count()).select_from(WebhookDelivery).where(WebhookDelivery.due_at <= now)
+    return session.scalar(query) or 0
+
+
             ImageGeneration.status.in_(_OPEN),
             ImageGeneration.generated_at.is_(None),
         )
