@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from scripts.benchmarks.gpu.architectures import Architecture, Fewer, made_of
 
 TOKENS = {"sd15": (77, 768), "sdxl": (77, 2048), "flux": (512, 4096)}  # and how wide each is
+TOKENS_OF_SCHNELL = 256
 FACTOR = 8  # pixels for one latent, of all these autoencoders
 
 
@@ -42,6 +43,8 @@ def parameters(module: torch.nn.Module) -> float:
 def _evaluate(architecture: Architecture, pipe: Any) -> None:  # noqa: ANN401
     side = architecture.size // FACTOR
     tokens, width = TOKENS[architecture.family]
+    if architecture.family == "flux" and not pipe.transformer.config.guidance_embeds:
+        tokens = TOKENS_OF_SCHNELL
     words = _empty(1, tokens, width)
     if architecture.family == "flux":
         pictures = (side // 2) ** 2

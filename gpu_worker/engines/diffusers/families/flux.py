@@ -14,6 +14,7 @@ from gpu_worker.engines.diffusers.families.prompts import is_longer
 from gpu_worker.engines.diffusers.family_facts import FAMILY_FACTS
 
 T5_TOKENS = 512
+T5_TOKENS_DISTILLED = 256  # of schnell, by its model card
 
 
 class Flux:
@@ -27,14 +28,16 @@ class Flux:
     def __init__(self, pipe: DiffusionPipeline) -> None:
         self.pipe = pipe
         self._pipelines = Pipelines(pipe, self.pipelines)
+        guided = pipe.transformer.config.guidance_embeds
+        self._t5_tokens = T5_TOKENS if guided else T5_TOKENS_DISTILLED
 
     def uses_cfg(self, guidance: float) -> bool:  # noqa: ARG002  # the port's
         return False
 
     def encode(self, prompt: str, negative_prompt: str | None, *, cfg: bool) -> Embeddings:  # noqa: ARG002
-        words, pooled, _ = self.pipe.encode_prompt(prompt, max_sequence_length=T5_TOKENS)
+        words, pooled, _ = self.pipe.encode_prompt(prompt, max_sequence_length=self._t5_tokens)
         tensors = {"prompt_embeds": words, "pooled_prompt_embeds": pooled}
-        return Embeddings(tensors, truncated=is_longer(self.pipe.tokenizer_2, prompt, T5_TOKENS))
+        return Embeddings(tensors, truncated=is_longer(self.pipe.tokenizer_2, prompt, self._t5_tokens))
 
     def denoise(self, run: Run, rows: Sequence[Row], on_step: OnStep) -> torch.Tensor:
         return self._pipelines.denoise(run, rows, on_step, guidance_scale=run.guidance)
