@@ -5,6 +5,7 @@ FanfareError
 │   ├── InvalidRequest 422     NotFound 404      Conflict 409      IdempotencyConflict 422
 │   ├── IdempotencyInFlight 409  Unauthorized 401  Forbidden 403
 │   ├── PayloadTooLarge 413    UnsupportedMediaType 415   UploadTimedOut 408
+│   ├── TooManyRequests 429 ....... RateLimited  QuotaReached  QueueFull
 │   └── SignatureInvalid 403   SignatureExpired 403 .... kinds of Forbidden
 ├── ServiceUnavailable 503 .... DatabaseUnavailable  BrokerUnavailable
 ├── LLMError .................. LLMUnavailable  LLMTimeout  LLMRateLimited  LLMUnauthorized  LLMQuotaExceeded
@@ -146,6 +147,38 @@ class UnsupportedMediaType(RequestRefused):
     code = "unsupported_media_type"
     title = "Unsupported media type"
     status = 415
+
+
+class TooManyRequests(RequestRefused):
+    """Too much is asked for at once. Try again later."""
+
+    code = "too_many_requests"
+    title = "Too many requests"
+    status = 429
+    retryable = True
+    retry_after_s = 10
+
+    def __init__(self, detail: str | None = None, *, retry_after_s: int | None = None) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s or type(self).retry_after_s
+
+
+class RateLimited(TooManyRequests):
+    """You have sent too many requests in the last minute."""
+
+    code = "rate_limited"
+
+
+class QuotaReached(TooManyRequests):
+    """You have too many images open. Try again when some are done."""
+
+    code = "quota"
+
+
+class QueueFull(TooManyRequests):
+    """The queue is full. Try again when some of what is in it is done."""
+
+    code = "queue_full"
 
 
 # -- a service that is away ---------------------------------------------------------------------------

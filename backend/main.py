@@ -25,10 +25,12 @@ from backend.api.demand import DemandBoard
 from backend.api.dependencies import KeyGuard
 from backend.api.feed import Feed
 from backend.api.middleware import RequestContext
+from backend.api.rate_limit import RateLimiter
 from backend.api.request_metrics import RequestMetrics
 from backend.api.system_metrics import SystemCollector
 from backend.resources import Resources
 from backend.settings import Settings, get_settings
+from contract.signals import connect
 
 DESCRIPTION = """One message goes in, a fanfare of finished images comes out.
 
@@ -97,6 +99,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.demand = DemandBoard(resources)
     app.state.system = SystemCollector(resources, app.state.demand)
     app.state.registry.register(app.state.system)
+    app.state.rate_limiter = RateLimiter(
+        connect(resources.settings.result_url), resources.settings.max_requests_per_minute
+    )
     app.state.feed = Feed(resources)
     app.state.feed.start()
     try:

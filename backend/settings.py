@@ -107,6 +107,14 @@ class Settings(BaseSettings):
     sweep_interval_s: float = Field(default=5, ge=0.5, le=300)
     redispatch_after_s: float = Field(default=30, ge=1)  # accepted, never begun: sent again
 
+    # what is let in; 0: no limit
+    max_requests_per_minute: int = Field(default=0, ge=0)  # that ask for work, of one owner
+    max_open_images_per_owner: int = Field(default=10_000, ge=0)  # in jobs that have not ended
+    max_open_images: int = Field(default=100_000, ge=0)  # of all owners together
+
+    # the order of images
+    move_forward_after_s: float = Field(default=60, ge=1)  # an owner was served nothing for so long
+
     # webhooks
     webhook_allow_private: bool = False  # development: loopback and private addresses may be called
     webhook_allow_http: bool = False

@@ -25,13 +25,14 @@ from backend.errors import (
     StorageError,
     TargetRefused,
 )
-from backend.jobs import ids, queries, store
+from backend.jobs import admission, fairness, ids, queries, store
 from backend.jobs.models import ENDED, IdempotencyKey, Job, Status
 from backend.pipelines import PIPELINES
 from backend.pipelines.base import JobRequest, Pipeline, Prepared
 from backend.resources import Resources
 from backend.tasks import lifecycle, notify
 from backend.views import now
+from contract.queues import priority_of
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +62,9 @@ def submit(
 ) -> Submission:
     """Accepts a job. It is committed when this returns, and from then on it is not lost.
 
-    Raises `InvalidRequest`, `IdempotencyConflict`, `IdempotencyInFlight`, `DatabaseUnavailable` or, for files
-    that came with it, `StorageUnavailable`; a broker that is away is no reason to raise: the sweep dispatches
-    the job when it is back.
+    Raises `InvalidRequest`, `IdempotencyConflict`, `IdempotencyInFlight`, `QuotaReached`, `QueueFull`,
+    `DatabaseUnavailable` or, for files that came with it, `StorageUnavailable`; a broker that is away is no
+    reason to raise: the sweep dispatches the job when it is back.
     """
     fingerprint = _fingerprint(pipeline, request)
     if idempotency_key and (known := _replay(resources, owner, idempotency_key, fingerprint)):
@@ -75,6 +76,7 @@ def submit(
         _store_files(resources, job, prepared)
     try:
         with resources.db.session_scope() as session:
+            admission.admit(session, owner, job.total, _limits(resources))
             queries.wait_for_locks(session, IN_FLIGHT_AFTER_MS)
             store.accept(session, job, now())
             if prepared.plans:
@@ -98,6 +100,11 @@ def submit(
         raise
     dispatch_or_leave(resources, job.id)
     return Submission(job.id, first, replayed=False)
+
+
+def _limits(resources: Resources) -> admission.Limits:
+    settings = resources.settings
+    return admission.Limits(per_owner=settings.max_open_images_per_owner, in_all=settings.max_open_images)
 
 
 def _loaded(session: Session, job_id: UUID) -> Job:
@@ -140,7 +147,7 @@ def _new_job(resources: Resources, pipeline: str, request: JobRequest, prepared:
         owner=owner,
         pipeline=pipeline,
         status=Status.PENDING,
-        input=prepared.input,
+        input=prepared.input | {"priority": request.priority},
         client_metadata=request.metadata,
         webhook=request.webhook.model_dump(mode="json") if request.webhook else None,
         total=prepared.total,
@@ -169,13 +176,16 @@ def dispatch(resources: Resources, job_id: UUID) -> None:
     """Gives the job to the broker. Raises `BrokerUnavailable`. May be done twice."""
     with resources.db.read_scope() as session:
         job = queries.get(session, job_id)
-        planned = job is not None and store.planned(session, job)
-    if job is None or job.status in ENDED:
-        return
+        if job is None or job.status in ENDED:
+            return
+        canvas = PIPELINES[job.pipeline].canvas(job, planned=store.planned(session, job))
+        band = fairness.band_of_job(session, job)
+    for step in getattr(canvas, "tasks", [canvas]):
+        step.set(priority=priority_of(band, resources.settings.broker_url))
     try:
         if job.run > 1:  # the result of an earlier run stands under the same id
             resources.celery.backend.forget(str(job_id))
-        PIPELINES[job.pipeline].canvas(job, planned=planned).apply_async(task_id=str(job_id))
+        canvas.apply_async(task_id=str(job_id))
     except (OperationalError, redis.RedisError, RuntimeError, OSError) as exc:
         raise BrokerUnavailable from exc
     with resources.db.session_scope() as session:

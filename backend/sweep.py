@@ -4,22 +4,24 @@ The broker only carries: what it lost is found here, by the database, and sent a
 """
 
 import logging
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import redis
 from amqp.exceptions import ChannelError
 from kombu.exceptions import OperationalError
 
 from backend import references, resources, submit
 from backend.celery_app import app
-from backend.errors import BrokerUnavailable, StorageError
-from backend.jobs import events, queries
-from backend.jobs.models import ENDED, Job, Status
+from backend.errors import BrokerUnavailable, ReferenceUnavailable, StorageError
+from backend.jobs import events, fairness, queries, store
+from backend.jobs.models import ENDED, ImageGeneration, Job, Status
 from backend.jobs.store import Fault
 from backend.nodes import Snapshot
 from backend.resources import Resources
-from backend.tasks import lifecycle, notify
+from backend.tasks import gpu, lifecycle, notify
 from backend.tasks.references import ATTEMPTS as FETCH_ATTEMPTS
 from backend.views import now
 from contract.queues import CPU_QUEUES, SWEEP, gpu_queue
@@ -37,6 +39,7 @@ def sweep() -> None:
     try:
         _dispatch_waiting(parts)
         _rescue_silent(parts)
+        _move_forward(parts)
     except BrokerUnavailable:
         log.warning("the broker is away; the next sweep tries again")
     _fail_overdue(parts)
@@ -65,6 +68,31 @@ def _rescue_silent(parts: Resources) -> None:
         if job and _is_lost(parts, job):
             log.warning("job %s (%s) was lost on its way: dispatched again", job_id, job.status.value)
             submit.dispatch(parts, job_id)
+
+
+def _move_forward(parts: Resources) -> None:
+    """Whoever was passed over for long gets some images to the front. Raises `BrokerUnavailable`."""
+    patience = timedelta(seconds=parts.settings.move_forward_after_s)
+    with parts.db.read_scope() as session:
+        passed_over = fairness.passed_over(session, now(), patience)
+    for job_id in passed_over:
+        with parts.db.session_scope() as session:
+            job = store.lock(session, job_id)
+            if job is None or not parts.nodes.snapshot().serving(job.input["model"]):
+                continue  # nobody passes: they all wait
+            images = fairness.move_forward(session, job, now())
+        log.info("job %s was passed over for long: %d of its images go first", job_id, len(images))
+        _send_forward(parts, job, images)
+
+
+def _send_forward(parts: Resources, job: Job, images: Sequence[ImageGeneration]) -> None:
+    """What isn't sent here is still where it was queued before."""
+    try:
+        gpu.send_forward(parts, job, images)
+    except ReferenceUnavailable as exc:
+        log.warning("images of job %s stay where they wait: %s", job.id, exc.detail)
+    except (OperationalError, redis.RedisError, OSError) as exc:
+        raise BrokerUnavailable from exc
 
 
 def _is_lost(parts: Resources, job: Job) -> bool:

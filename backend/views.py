@@ -46,6 +46,11 @@ class WaitingFor(View):
     position: int | None = Field(
         default=None, description="How many images are ahead, for `ahead_of_you` and `cold_load`."
     )
+    estimate_s: int | None = Field(
+        default=None,
+        description="Seconds until its first image is begun, for `ahead_of_you`, by how long the newest "
+        "images took and by the workers that are there; null: not known.",
+    )
 
 
 class Placeholder(View):

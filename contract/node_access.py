@@ -40,7 +40,7 @@ _COMMANDS: Final = {
 }
 
 _REPORTED_TO: Final = (DEFAULT_QUEUE, MEDIA_QUEUE)
-_PRIORITY: Final = "??[369]"  # kombu's separator, two bytes, and a priority
+_PRIORITY: Final = "??[1-9]"  # kombu's separator, two bytes, and a priority
 
 # (commands, keys): what may be done with what belongs to others, each for itself
 _OF_OTHERS: Final = (

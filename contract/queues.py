@@ -34,6 +34,8 @@ TASK_ROUTES: dict[str, dict[str, str]] = {
     # GENERATE_IMAGE has no fixed route: each clone names the queue of its model.
 }
 
+BANDS = 10  # in which messages of one queue wait, 0 first: on Redis a list each, on RabbitMQ a priority each
+
 VISIBILITY_TIMEOUT_S = 1800  # must exceed the longest task plus the longest countdown
 RESULT_EXPIRES_S = 3600
 CHORD_EXPIRES_S = 7 * 86400
@@ -44,12 +46,21 @@ def gpu_queue(model: str) -> str:
     return f"gpu.{model}"
 
 
+def priority_of(band: int, broker_url: str) -> int:
+    """A band in the broker's own words: Redis takes its lowest priority first, RabbitMQ its highest."""
+    return BANDS - 1 - band if _is_amqp(broker_url) else band
+
+
+def _is_amqp(broker_url: str) -> bool:
+    return broker_url.startswith(("amqp", "pyamqp"))
+
+
 def _exchange_type(broker_url: str) -> str:
     """On Redis a direct message goes straight to its queue, while a topic's bindings are keys: a flush
     takes them away for good, and every later message vanishes. On RabbitMQ a countdown on a direct
     exchange blocks others.
     """
-    return "topic" if broker_url.startswith(("amqp", "pyamqp")) else "direct"
+    return "topic" if _is_amqp(broker_url) else "direct"
 
 
 def _checking_certificates(url: str) -> str:
@@ -82,6 +93,7 @@ def celery_settings(broker_url: str, result_url: str) -> dict[str, Any]:
             "socket_timeout": 10,
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
+            "priority_steps": list(range(BANDS)),  # kombu's own are four
         },
         "redis_socket_timeout": 10,
         "redis_socket_connect_timeout": 2,

@@ -28,6 +28,7 @@ NEVER_SENT = {
     "request_refused": "only what is derived from it is raised",
     "forbidden": "only what is derived from it is raised",
     "service_unavailable": "only what is derived from it is raised",
+    "too_many_requests": "only what is derived from it is raised",
     "broker_unavailable": "a job is accepted without the broker, and sent later",
     "object_too_large": "becomes original_corrupt",
     "image_unreadable": "becomes original_corrupt",

@@ -11,6 +11,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from backend import keys
 from backend.api.demand import DemandBoard
 from backend.api.examples import TASK_ID
+from backend.api.rate_limit import RateLimiter
 from backend.errors import Unauthorized
 from backend.resources import Resources
 
@@ -75,6 +76,15 @@ def get_owner(request: Request, resources: ResourcesDep, credentials: Credential
 
 
 OwnerDep = Annotated[str, Depends(get_owner)]
+
+
+def get_rated_owner(request: Request, owner: OwnerDep) -> str:
+    """The owner of a request that asks for work. Raises `RateLimited`."""
+    cast("RateLimiter", request.app.state.rate_limiter).check(owner)
+    return owner
+
+
+RatedOwnerDep = Annotated[str, Depends(get_rated_owner)]
 
 
 def _is_local(request: Request) -> bool:

@@ -27,11 +27,13 @@ _PROBLEMS = {
     415: ("unsupported_media_type", "Unsupported media type", "The body's content type is not taken here."),
     416: ("range_not_satisfiable", "Range not satisfiable", "The range lies outside of the object."),
     422: ("invalid_request", "Invalid request", "Some of what was sent is not valid; `errors` says what."),
+    429: ("quota", "Too many requests", "You have too many images open: at most 1000 may be."),
     503: ("database_unavailable", "Service unavailable", "A service is away. Try again shortly."),
 }
 _PROBLEM_HEADERS = {
     401: {"WWW-Authenticate": "The scheme to use: `Bearer`."},
     416: {"Content-Range": "`bytes */` and the size of the object."},
+    429: {"Retry-After": "When to try again, in seconds."},
     503: {"Retry-After": "When to try again, in seconds."},
 }
 _ABOUT_THE_JOB = {

@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field
 
 from backend import submit, views
 from backend.api import present
-from backend.api.dependencies import OwnerDep, ResourcesDep, TaskId
+from backend.api.dependencies import OwnerDep, RatedOwnerDep, ResourcesDep, TaskId
 from backend.api.documentation import header, problems
 from backend.api.feed import FeedDep
 from backend.errors import FieldError, InvalidRequest
@@ -210,9 +210,9 @@ def cancel_job(task_id: TaskId, resources: ResourcesDep, owner: OwnerDep) -> vie
     "/{task_id}/retry",
     status_code=202,
     operation_id="retry_job",
-    responses=problems(401, 404, 409, 422, 503) | {202: {"description": "The job, pending again."}},
+    responses=problems(401, 404, 409, 422, 429, 503) | {202: {"description": "The job, pending again."}},
 )
-def retry_job(task_id: TaskId, resources: ResourcesDep, owner: OwnerDep) -> views.Job:
+def retry_job(task_id: TaskId, resources: ResourcesDep, owner: RatedOwnerDep) -> views.Job:
     """Runs again what failed, under the same id; the good images stay as they are."""
     submit.retry(resources, task_id, owner)
     return present.read(resources, task_id, owner)

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Response
 from fastapi.responses import JSONResponse
 
 from backend import submit, views
-from backend.api.dependencies import OwnerDep, ResourcesDep
+from backend.api.dependencies import RatedOwnerDep, ResourcesDep
 from backend.api.documentation import header, job_links, problems
 from backend.api.json_body import StrictRoute
 from backend.pipelines import PIPELINES
@@ -39,7 +39,7 @@ def create_router() -> APIRouter:
             summary=pipeline.summary,
             description=pipeline.description,
             operation_id=f"create_{pipeline.name}",
-            responses=problems(400, 401, 409, 413, 415, 422, 503) | {202: _ACCEPTED},
+            responses=problems(400, 401, 409, 413, 415, 422, 429, 503) | {202: _ACCEPTED},
         )
     return router
 
@@ -57,7 +57,7 @@ _ACCEPTED: dict[str, Any] = {
 
 def _endpoint(pipeline: Pipeline) -> Callable[..., Response]:
     def create(
-        body: JobRequest, resources: ResourcesDep, owner: OwnerDep,
+        body: JobRequest, resources: ResourcesDep, owner: RatedOwnerDep,
         idempotency_key: IdempotencyKey = None,
     ) -> Response:  # fmt: skip
         done = submit.submit(

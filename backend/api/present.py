@@ -1,5 +1,6 @@
 """From rows to answers: views of jobs with their progress, and why they wait."""
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
@@ -8,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from backend import views
 from backend.errors import NotFound
-from backend.jobs import queries
+from backend.jobs import fairness, queries
 from backend.jobs.models import ENDED, Job, Status
 from backend.resources import Resources
 from backend.views import WaitingFor
@@ -60,12 +61,23 @@ def why_waiting(resources: Resources, session: Session, job: Job) -> WaitingFor 
         return WaitingFor(reason="no_worker_for_model", message=f"No live worker serves the model {model}.")
     if not job.images:
         return None  # its prompts are being written
-    ahead = queries.images_ahead(session, job, model)
+    ahead = fairness.images_ahead(session, job, model)
     if not any(model in node.loaded for node in serving):
         return _cold_load(model, serving, ahead)
     if ahead:
-        return WaitingFor(reason="ahead_of_you", message=f"{ahead} images are ahead.", position=ahead)
+        return WaitingFor(
+            reason="ahead_of_you",
+            message=f"{ahead} images are ahead.",
+            position=ahead,
+            estimate_s=_estimate(session, model, ahead, len(serving)),
+        )
     return None
+
+
+def _estimate(session: Session, model: str, ahead: int, nodes: int) -> int | None:
+    """In whole seconds: each other answer is one more for those who poll."""
+    pace = fairness.seconds_per_image(session, model)
+    return None if pace is None else math.ceil(ahead * pace / nodes)
 
 
 def _cold_load(model: str, serving: Sequence[NodeAnnouncement], ahead: int) -> WaitingFor:

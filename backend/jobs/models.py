@@ -62,9 +62,11 @@ class Job(Base):
     dispatched_at: Mapped[datetime | None] = mapped_column(
         UtcDateTime
     )  # None: the broker doesn't have it yet
+    moved_forward_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # `fairness`, in this run
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     deadline_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    cancel_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # as its client asked
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     deleted_at: Mapped[datetime | None] = mapped_column(
         UtcDateTime
@@ -82,6 +84,7 @@ class ImageGeneration(Base):
     __table_args__ = (
         sa.UniqueConstraint("job_id", "index"),
         sa.Index("ix_image_generations_model_status", "model", "status"),
+        sa.Index("ix_image_generations_model_generated_at", "model", "generated_at"),
     )
 
     id: Mapped[UUID] = mapped_column(
@@ -96,6 +99,8 @@ class ImageGeneration(Base):
     seed: Mapped[int] = mapped_column(sa.BigInteger)
     node: Mapped[str | None] = mapped_column(sa.String(128))
     attempts: Mapped[int] = mapped_column(default=0)
+    band: Mapped[int | None]  # where it waits: `fairness`. None: not queued yet
+    queued_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
     # the original, once its node has stored it
     key: Mapped[str | None] = mapped_column(sa.String(512))

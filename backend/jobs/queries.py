@@ -86,21 +86,6 @@ def is_lock_timeout(exc: BaseException | None) -> bool:
     return isinstance(exc, DBAPIError) and isinstance(exc.orig, psycopg.errors.LockNotAvailable)
 
 
-def images_ahead(session: Session, job: Job, model: str) -> int:
-    """How many images for this model, of jobs accepted earlier, are not made yet."""
-    planned = (
-        sa.select(sa.func.count())
-        .select_from(ImageGeneration)
-        .where(
-            ImageGeneration.model == model,
-            ImageGeneration.status.in_(_OPEN),
-            ImageGeneration.generated_at.is_(None),
-            ImageGeneration.job_id < job.id,
-        )
-    )
-    return session.scalar(planned) or 0
-
-
 @dataclass(frozen=True)
 class Demand:
     """What is asked of the nodes of one model."""
@@ -125,6 +110,21 @@ def demand(session: Session, models: Collection[str]) -> dict[str, Demand]:
         sa.select(ImageGeneration.model, ImageGeneration.status, sa.func.count(), sa.func.min(since))
         .where(
             ImageGeneration.model.in_(models),
+            ImageGeneration.status.in_(_OPEN),
+            ImageGeneration.generated_at.is_(None),
+        )
+        .group_by(ImageGeneration.model, ImageGeneration.status)
+    )
+    found: dict[str, Demand] = {}
+    for model, status, count, oldest in session.execute(query):
+        known = found.get(model, Demand())
+        if status is Status.PENDING:
+            found[model] = replace(known, waiting=count, waiting_since=oldest)
+        else:
+            found[model] = replace(known, running=count)
+    return found
+
+
 def open_jobs(session: Session) -> dict[str, int]:
     """How many jobs have not ended, by status."""
     query = (
@@ -155,21 +155,6 @@ def webhooks_due(session: Session, now: datetime) -> int:
     """How many deliveries should have been tried by now."""
     query = sa.select(sa.func.count()).select_from(WebhookDelivery).where(WebhookDelivery.due_at <= now)
     return session.scalar(query) or 0
-
-
-            ImageGeneration.status.in_(_OPEN),
-            ImageGeneration.generated_at.is_(None),
-        )
-        .group_by(ImageGeneration.model, ImageGeneration.status)
-    )
-    found: dict[str, Demand] = {}
-    for model, status, count, oldest in session.execute(query):
-        known = found.get(model, Demand())
-        if status is Status.PENDING:
-            found[model] = replace(known, waiting=count, waiting_since=oldest)
-        else:
-            found[model] = replace(known, running=count)
-    return found
 
 
 # -- what the sweep looks for -------------------------------------------------------------------------

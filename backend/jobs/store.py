@@ -345,6 +345,7 @@ def retry(session: Session, job: Job, now: datetime, deadline: timedelta) -> Non
         if image.status is Status.FAILED:
             _reset(image, job.run)
     job.status, job.completed_at, job.dispatched_at = Status.PENDING, None, None
+    job.moved_forward_at = job.cancel_at = None
     job.error_code = job.error_message = job.error_retryable = None
     job.deadline_at = now + deadline
     _record_job(session, job, "job.retried", now)

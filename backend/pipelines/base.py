@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, mo
 
 from backend import references
 from backend.jobs import ids
+from backend.jobs.fairness import Priority
 from backend.jobs.ids import Role
 from backend.jobs.models import Job
 from backend.jobs.store import Plan
@@ -100,6 +101,9 @@ Metadata = Annotated[dict[str, JsonValue], AfterValidator(_check_metadata)]
 class JobRequest(RequestModel):
     """What every pipeline's request has."""
 
+    priority: Priority = Field(
+        default="normal", description="What comes before what of your own; never before anybody else's."
+    )
     webhook: Webhook | None = Field(default=None, description="Who is told, and of what; null: nobody.")
     metadata: Metadata = Field(
         default={}, description="Anything of yours; it comes back with the job.", examples=[{"order": "17"}]

@@ -16,11 +16,11 @@ from backend.jobs.models import ImageGeneration, Job
 from backend.resources import Resources
 from backend.views import now
 from contract.messages import CONTENT_TYPES, GenerateImage, LoraUse, SignedDownload
-from contract.queues import GENERATE_IMAGE, gpu_queue
+from contract.queues import GENERATE_IMAGE, gpu_queue, priority_of
 
 
-def generate_image(message: GenerateImage, attempt: int = 0) -> Signature:
-    """A clone of `generate_image` for one prompt, on the queue of its model."""
+def generate_image(message: GenerateImage, *, attempt: int = 0, priority: int = 0) -> Signature:
+    """A clone of `generate_image` for one prompt, on its model's queue. `priority`: in the broker's words."""
     task_id = ids.image_task_id(message.job_id, message.index, message.run)
     if attempt:
         task_id = f"{task_id}-{attempt}"
@@ -29,6 +29,7 @@ def generate_image(message: GenerateImage, attempt: int = 0) -> Signature:
         args=(message.to_wire(),),
         task_id=task_id,
         queue=gpu_queue(message.model),
+        priority=priority,
         ignore_result=False,  # a chord counts its header by results
     )
 
@@ -36,10 +37,30 @@ def generate_image(message: GenerateImage, attempt: int = 0) -> Signature:
 def fan_out(
     parts: Resources, job: Job, images: Sequence[ImageGeneration], save: Signature, attempt: int = 0
 ) -> chord:
-    """The chord of these images. Raises `ReferenceUnavailable`."""
+    """The chord of these images, each in its band. Raises `ReferenceUnavailable`."""
     start = _start(parts, job)
-    messages = [_message(parts, job, image, start) for image in images]
-    return chord(group(generate_image(message, attempt) for message in messages), save, app=app)
+    clones = [
+        generate_image(
+            _message(parts, job, image, start), attempt=attempt, priority=_priority(parts, image.band)
+        )
+        for image in images
+    ]
+    return chord(group(clones), save, app=app)
+
+
+def send_forward(parts: Resources, job: Job, images: Sequence[ImageGeneration]) -> None:
+    """Sends images once more, beside their chord, which takes whatever was made by then.
+
+    Raises `ReferenceUnavailable`, and what the broker raises.
+    """
+    start = _start(parts, job)
+    for image in images:
+        again = generate_image(_message(parts, job, image, start), priority=_priority(parts, image.band))
+        again.apply_async(task_id=f"{again.id}-forward", ignore_result=True)
+
+
+def _priority(parts: Resources, band: int | None) -> int:
+    return priority_of(band or 0, parts.settings.broker_url)
 
 
 def _start(parts: Resources, job: Job) -> dict[str, Any]:

@@ -14,14 +14,14 @@ from sqlalchemy.orm import Session
 from backend import resources
 from backend.celery_app import app
 from backend.errors import FanfareError
-from backend.jobs import queries, store
+from backend.jobs import fairness, queries, store
 from backend.jobs.models import Job, Status
 from backend.jobs.store import Fault
 from backend.resources import Resources
 from backend.tasks import notify
 from backend.views import now
 from contract.messages import FailureCode, GeneratedImage, ImageFailure, ImageResult, ImageStarted
-from contract.queues import IMAGE_ENDED, IMAGE_STARTED
+from contract.queues import IMAGE_ENDED, IMAGE_STARTED, SAVE_IMAGES
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +114,10 @@ def image_ended(message: dict[str, Any]) -> None:
     parts = resources.current()
     with parts.db.session_scope() as session:
         take_result(session, result)
+        run = fairness.run_beside_its_chord(session, result.job_id)
+    if run is not None:
+        save = app.signature(SAVE_IMAGES, args=([],), kwargs={"job_id": str(result.job_id), "run": run})
+        save.apply_async(task_id=str(result.job_id), ignore_result=False)
     notify.kick(parts, result.job_id)
 
 

@@ -10,7 +10,7 @@ from celery.exceptions import Ignore
 from backend import resources
 from backend.celery_app import app
 from backend.errors import LLMError
-from backend.jobs import store
+from backend.jobs import fairness, store
 from backend.jobs.models import Job
 from backend.jobs.store import Plan
 from backend.llm.base import PromptRequest
@@ -84,8 +84,9 @@ def map_prompts(self: JobTask, *, job_id: str, run: int) -> Any:  # noqa: ANN401
     job = lifecycle.begin(parts, UUID(job_id), run)
     if job is None:
         raise Ignore
-    with parts.db.read_scope() as session:
+    with parts.db.session_scope() as session:
         images = store.to_make(session, job)
+        fairness.assign_bands(session, job, images, now())
     save = media.save_images.s(job_id=job_id, run=run)
     if not images:
         return self.replace(save.clone(args=([],)))

@@ -252,6 +252,6 @@ def test_the_openapi_is_complete(api: httpx.Client) -> None:
         "retry_job",
     } <= set(ids)
     create = schema["paths"]["/v1/thumbnails"]["post"]
-    assert set(create["responses"]) == {"202", "400", "401", "409", "413", "415", "422", "503"}
+    assert set(create["responses"]) == {"202", "400", "401", "409", "413", "415", "422", "429", "503"}
     assert "application/problem+json" in create["responses"]["422"]["content"]
     assert "HTTPValidationError" not in json.dumps(schema)

@@ -1,0 +1,202 @@
+"""Whose image comes next.
+
+Each image waits in a band, and the lower band goes first. Which one follows from its rank: how many images
+for its model its owner has open before it. 4 go into band 0, 4 into band 1, 8 into band 2, 16, 32 ... So an
+image waits for about as many images of any other owner as it waits for of its own, and never for all of
+somebody's thousands. The client's `priority` says what comes before what of its own, and no more.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Literal
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from backend.jobs.models import ENDED, ImageGeneration, Job, Status
+from contract.queues import BANDS
+
+Priority = Literal["low", "normal", "high"]
+
+FIRST_BAND = 4  # images; also how many of an owner's are moved forward at once
+PACE_FROM = 20  # newest images that tell how long one takes
+
+_ORDER: dict[str | None, int] = {"high": 0, "normal": 1, None: 1, "low": 2}
+_OPEN = tuple(status for status in Status if status not in ENDED)
+_UNMADE = sa.and_(ImageGeneration.status.in_(_OPEN), ImageGeneration.generated_at.is_(None))
+
+
+def band_of(rank: int) -> int:
+    """The band of an image with so many of its owner's before it."""
+    return min((rank // FIRST_BAND).bit_length(), BANDS - 1)
+
+
+def assign_bands(session: Session, job: Job, images: Sequence[ImageGeneration], now: datetime) -> None:
+    """Tells images of the job, which are about to be queued, where they wait.
+
+    Jobs count from when they are accepted, not from when they are planned: so it doesn't matter who is
+    planned first, nor how many workers plan at once.
+    """
+    before = _open_before(session, job)
+    for place, image in enumerate(images):
+        image.band, image.queued_at = band_of(before + place), now
+
+
+def band_of_job(session: Session, job: Job) -> int:
+    """Where the job itself waits until its images are planned: nobody's prompts hold up those of all others.
+
+    Each submit asks for it, so jobs count as a whole here, however much of them is made.
+    """
+    others = session.execute(_others(job).add_columns(Job.total))
+    return band_of(sum(total for job_id, priority, total in others if _comes_before(job, job_id, priority)))
+
+
+def _open_before(session: Session, job: Job) -> int:
+    """Images for the job's model, in other jobs of its owner that come before it, that are not made yet."""
+    planned = sa.func.count(ImageGeneration.id)
+    unmade = sa.func.sum(sa.case((_UNMADE, 1), else_=0))
+    query = _others(job).add_columns(Job.total, planned, unmade).outerjoin(Job.images).group_by(Job.id)
+    return sum(
+        int(unmade) if planned else total
+        for job_id, priority, total, planned, unmade in session.execute(query)
+        if _comes_before(job, job_id, priority)
+    )
+
+
+def _others(job: Job) -> sa.Select[Any]:
+    """Open jobs of the same owner for the same model: their ids and priorities."""
+    return sa.select(Job.id, Job.input["priority"].as_string()).where(
+        Job.owner == job.owner,
+        Job.status.in_(_OPEN),
+        Job.deleted_at.is_(None),
+        Job.id != job.id,
+        Job.input["model"].as_string() == job.input.get("model"),
+    )
+
+
+def _comes_before(job: Job, other_id: UUID, other_priority: str | None) -> bool:
+    return (_ORDER[other_priority], other_id) < (_ORDER[job.input.get("priority")], job.id)
+
+
+# -- what is told to those who wait --------------------------------------------------------------------
+
+
+def images_ahead(session: Session, job: Job, model: str) -> int:
+    """How many images of other jobs come before the job's first.
+
+    Those in hand, those in a lower band, and those that wait longer in its own. Nothing is ahead of a job
+    that isn't queued yet.
+    """
+    waiting = [(i.band, i.queued_at) for i in job.images if i.status is Status.PENDING and i.band is not None]
+    if not waiting:
+        return 0
+    band, queued_at = min((band, at) for band, at in waiting if at is not None)
+    query = (
+        sa.select(sa.func.count())
+        .select_from(ImageGeneration)
+        .where(
+            ImageGeneration.model == model,
+            ImageGeneration.job_id != job.id,
+            _UNMADE,
+            sa.or_(
+                ImageGeneration.status == Status.IN_PROGRESS,
+                ImageGeneration.band < band,
+                sa.and_(ImageGeneration.band == band, ImageGeneration.queued_at < queued_at),
+            ),
+        )
+    )
+    return session.scalar(query) or 0
+
+
+def seconds_per_image(session: Session, model: str) -> float | None:
+    """How long a node takes for one image of this model, by the newest ones; None if none is known.
+
+    Images of a batch share its time.
+    """
+    query = (
+        sa.select(ImageGeneration.timings, ImageGeneration.made_with)
+        .where(ImageGeneration.model == model, ImageGeneration.generated_at.is_not(None))
+        .order_by(ImageGeneration.generated_at.desc())
+        .limit(PACE_FROM)
+    )
+    took = [
+        timings["generate_ms"] / 1000 / max(_batch(made_with), 1)
+        for timings, made_with in session.execute(query)
+        if timings.get("generate_ms") is not None
+    ]
+    return sum(took) / len(took) if took else None
+
+
+def _batch(made_with: dict[str, object]) -> int:
+    batch = made_with.get("batch")
+    return batch if isinstance(batch, int) else 1
+
+
+# -- whoever waits for too long ------------------------------------------------------------------------
+
+
+def passed_over(session: Session, now: datetime, patience: timedelta) -> list[UUID]:
+    """For each owner and model whose images wait, and of whom none was begun for so long: the first job.
+
+    Bands alone would let a steady stream of small jobs pass a large one for ever.
+    """
+    since = now - patience
+    query = (
+        sa.select(Job.owner, ImageGeneration.model, Job.id, sa.func.min(ImageGeneration.band))
+        .join(Job.images)
+        .where(
+            Job.status.in_(_OPEN),
+            Job.deleted_at.is_(None),
+            ImageGeneration.status == Status.PENDING,
+            ImageGeneration.band > 0,
+            ImageGeneration.queued_at < since,
+        )
+        .group_by(Job.owner, ImageGeneration.model, Job.id)
+        .order_by(sa.func.min(ImageGeneration.band), Job.id)
+    )
+    first: dict[tuple[str, str], UUID] = {}
+    for owner, model, job_id, _ in session.execute(query):
+        first.setdefault((owner, model), job_id)
+    return [job_id for (owner, model), job_id in first.items() if not _served(session, owner, model, since)]
+
+
+def _served(session: Session, owner: str, model: str, since: datetime) -> bool:
+    """Whether an image of the owner was begun, or moved forward, since then."""
+    query = sa.select(
+        sa.exists()
+        .where(
+            Job.owner == owner,
+            Job.updated_at >= since,
+            Job.deleted_at.is_(None),
+            ImageGeneration.job_id == Job.id,
+            ImageGeneration.model == model,
+        )
+        .where(sa.or_(ImageGeneration.started_at >= since, Job.moved_forward_at >= since))
+    )
+    return bool(session.scalar(query))
+
+
+def move_forward(session: Session, job: Job, now: datetime) -> list[ImageGeneration]:
+    """The first of a locked job's images that wait go into band 0; they are to be sent again."""
+    waiting = [image for image in job.images if image.status is Status.PENDING and image.band]
+    chosen = sorted(waiting, key=lambda image: image.index)[:FIRST_BAND]
+    for image in chosen:
+        image.band, image.queued_at = 0, now
+    job.moved_forward_at = job.updated_at = now
+    session.flush()
+    return chosen
+
+
+def run_beside_its_chord(session: Session, job_id: UUID) -> int | None:
+    """The run of a job that was moved forward and all of whose images are made, or given up; else None.
+
+    Its chord doesn't know yet: messages of it still wait in their bands.
+    """
+    query = sa.select(Job.run).where(
+        Job.id == job_id,
+        Job.moved_forward_at.is_not(None),
+        Job.status.in_(_OPEN),
+        ~sa.exists().where(ImageGeneration.job_id == job_id, _UNMADE),
+    )
+    return session.scalar(query)
