@@ -58,6 +58,7 @@ def submit(
     *,
     owner: str,
     idempotency_key: str | None,
+    cancel_after_s: int | None = None,
     answer: Callable[[Job], Answer],
 ) -> Submission:
     """Accepts a job. It is committed when this returns, and from then on it is not lost.
@@ -72,6 +73,8 @@ def submit(
     _check_webhook(resources, request)
     prepared = pipeline.prepare(request, resources, owner=owner)
     job = _new_job(resources, pipeline.name, request, prepared, owner)
+    if cancel_after_s is not None:
+        job.cancel_at = job.created_at + timedelta(seconds=cancel_after_s)
     if prepared.files or prepared.starts:
         _store_files(resources, job, prepared)
     try:
@@ -210,9 +213,22 @@ def cancel(resources: Resources, job_id: UUID, owner: str) -> None:
         job = _owned(session, job_id, owner)
         ended = store.cancel(session, job, now())
     if ended:
-        lifecycle.stop_nodes(resources, job_id)
-        lifecycle.publish_end(resources, job)
-        notify.kick(resources, job_id)
+        _tell_of_cancel(resources, job)
+
+
+def cancel_late(resources: Resources, job_id: UUID) -> None:
+    """Ends a job as canceled because its client did not want to wait any longer."""
+    with resources.db.session_scope() as session:
+        job = store.lock(session, job_id)
+        ended = job is not None and store.cancel(session, job, now())
+    if job is not None and ended:
+        _tell_of_cancel(resources, job)
+
+
+def _tell_of_cancel(resources: Resources, job: Job) -> None:
+    lifecycle.stop_nodes(resources, job.id)
+    lifecycle.publish_end(resources, job)
+    notify.kick(resources, job.id)
 
 
 def retry(resources: Resources, job_id: UUID, owner: str) -> None:

@@ -42,6 +42,7 @@ def sweep() -> None:
         _move_forward(parts)
     except BrokerUnavailable:
         log.warning("the broker is away; the next sweep tries again")
+    _cancel_late(parts)
     _fail_overdue(parts)
     _deliver_due(parts)
     _erase_deleted(parts)
@@ -141,6 +142,13 @@ def _waiting_in(queue: str) -> int:
         return 0
     except (OperationalError, OSError) as exc:
         raise BrokerUnavailable from exc
+
+
+def _cancel_late(parts: Resources) -> None:
+    with parts.db.read_scope() as session:
+        late = queries.to_cancel(session, now())
+    for job_id in late:
+        submit.cancel_late(parts, job_id)
 
 
 def _fail_overdue(parts: Resources) -> None:

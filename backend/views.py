@@ -152,6 +152,9 @@ class Job(View):
     created_at: datetime = Field(description="When it was accepted.")
     started_at: datetime | None = Field(default=None, description="When the work on it began.")
     completed_at: datetime | None = Field(default=None, description="When it ended, however it ended.")
+    cancel_at: datetime | None = Field(
+        default=None, description="When it is canceled if it has not ended: `Cancel-After`; null: never."
+    )
     expires_at: datetime | None = Field(
         default=None, description="When it is deleted by itself; null: never."
     )
@@ -180,6 +183,7 @@ def render(
         created_at=row.created_at,
         started_at=row.started_at,
         completed_at=row.completed_at,
+        cancel_at=row.cancel_at,
         expires_at=row.expires_at,
         urls=JobUrls(get=base, events=f"{base}/events", cancel=f"{base}/cancel", retry=f"{base}/retry"),
     )

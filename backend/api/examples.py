@@ -50,7 +50,7 @@ _JOB: dict[str, Any] = {
     },
     "images": [_GOOD_IMAGE, _FAILED_IMAGE], "error": None, "metadata": {"order": "17"},
     "created_at": "2026-01-01T00:00:00Z", "started_at": "2026-01-01T00:00:00.310000Z",
-    "completed_at": "2026-01-01T00:00:04.200000Z", "expires_at": None,
+    "completed_at": "2026-01-01T00:00:04.200000Z", "cancel_at": None, "expires_at": None,
     "urls": {
         "get": _JOB_URL, "events": f"{_JOB_URL}/events", "cancel": f"{_JOB_URL}/cancel",
         "retry": f"{_JOB_URL}/retry",

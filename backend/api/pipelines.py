@@ -1,5 +1,6 @@
 """`POST /v1/<pipeline>`: a route for each registered pipeline, typed by its own request schema."""
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -24,6 +25,17 @@ IdempotencyKey = Annotated[
         examples=["order-17"],
     ),
 ]
+
+CancelAfter = Annotated[
+    str | None,
+    Header(
+        alias="Cancel-After",
+        pattern=r"^([1-9][0-9]{0,5}s?|[1-9][0-9]{0,4}m([0-9]{1,5}s)?|[1-9][0-9]{0,3}h([0-9]{1,5}m)?([0-9]{1,5}s)?)$",
+        description="Cancel the job if it has not ended by then: seconds, or `90s`, `5m`, `1h30m`.",
+        examples=["5m"],
+    ),
+]
+_UNITS_S = {"h": 3600, "m": 60, "s": 1, "": 1}
 
 
 def create_router() -> APIRouter:
@@ -58,7 +70,7 @@ _ACCEPTED: dict[str, Any] = {
 def _endpoint(pipeline: Pipeline) -> Callable[..., Response]:
     def create(
         body: JobRequest, resources: ResourcesDep, owner: RatedOwnerDep,
-        idempotency_key: IdempotencyKey = None,
+        idempotency_key: IdempotencyKey = None, cancel_after: CancelAfter = None,
     ) -> Response:  # fmt: skip
         done = submit.submit(
             resources,
@@ -66,12 +78,17 @@ def _endpoint(pipeline: Pipeline) -> Callable[..., Response]:
             body,
             owner=owner,
             idempotency_key=idempotency_key,
+            cancel_after_s=_seconds(cancel_after) if cancel_after else None,
             answer=lambda job: views.as_json(views.render(resources, job)),
         )
         return _accepted(done)
 
     create.__annotations__["body"] = pipeline.request_schema
     return create
+
+
+def _seconds(duration: str) -> int:
+    return sum(int(number) * _UNITS_S[unit] for number, unit in re.findall(r"([0-9]+)([hms]?)", duration))
 
 
 def _accepted(done: submit.Submission) -> JSONResponse:

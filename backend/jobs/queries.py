@@ -192,6 +192,16 @@ def silent(session: Session, older_than: datetime, limit: int = 500) -> list[UUI
     return list(session.scalars(query))
 
 
+def to_cancel(session: Session, now: datetime, limit: int = 500) -> list[UUID]:
+    """Open jobs whose clients did not want to wait for longer than until now."""
+    query = (
+        sa.select(Job.id)
+        .where(Job.status.in_(_OPEN), Job.cancel_at < now, Job.deleted_at.is_(None))
+        .limit(limit)
+    )
+    return list(session.scalars(query))
+
+
 def overdue(session: Session, now: datetime, limit: int = 500) -> list[UUID]:
     """Open jobs whose deadline has passed."""
     query = (

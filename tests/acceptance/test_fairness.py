@@ -30,8 +30,9 @@ class Owner:
     system: Stack
     key: str
 
-    def submit(self, count: int, **values: Any) -> UUID:
-        answer = self.ask("POST", "/v1/thumbnails", json=SMALL | {"count": count} | values)
+    def submit(self, count: int, *, cancel_after: str = "1h") -> UUID:
+        headers = {"Cancel-After": cancel_after}
+        answer = self.ask("POST", "/v1/thumbnails", json=SMALL | {"count": count}, headers=headers)
         assert answer.status_code == 202, answer.text
         return UUID(answer.json()["task_id"])
 
@@ -137,3 +138,14 @@ def test_a_stream_of_small_jobs_does_not_pass_a_large_one_for_ever(system: Stack
         for owner, job_id in sent:
             owner.cancel(job_id)
     assert any("was passed over for long" in part.log.read_text() for part in system.parts)
+
+
+def test_a_job_that_takes_longer_than_its_client_waits_is_canceled(system: Stack) -> None:
+    # Given a job for half a minute of work, whose client waits for three seconds
+    owner = new_owner(system, "in a hurry")
+    job_id = owner.submit(100, cancel_after="3s")
+    # Then it ends soon, and keeps what was made
+    job = owner.job(job_id, wait=20)
+    assert job["status"] == "canceled", system.logs()
+    statuses = {image["status"] for image in job["images"]}
+    assert statuses == {"completed", "canceled"}, statuses

@@ -3,16 +3,17 @@
 import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import httpx
 import pytest
 import redis
 
+from backend import submit
 from backend.api.rate_limit import RateLimiter
 from backend.errors import RateLimited
-from backend.jobs import store
+from backend.jobs import queries, store
 from backend.jobs.store import Fault
 from tests.backend.api.conftest import Server, StartServer, announce, use_broker
 from tests.backend.api.test_access import key
@@ -160,3 +161,39 @@ class TestSlidingMinute:
             taken.append(now[0])
         assert max(sum(1 for other in taken if one <= other < one + 60) for one in taken) <= 12
         assert len(taken) >= 45
+
+
+class TestCancelAfter:
+    """Who doesn't want to wait for ever says so."""
+
+    @pytest.mark.parametrize(
+        ("given", "seconds"),
+        [("1", 1), ("90", 90), ("90s", 90), ("5m", 300), ("1h", 3600), ("1h30m", 5400), ("2m5s", 125)],
+    )
+    @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+    def test_durations(self, server: Server, given: str, seconds: int) -> None:
+        job = send(server, 1, {"Cancel-After": given}).json()
+        took = datetime.fromisoformat(job["cancel_at"]) - datetime.fromisoformat(job["created_at"])
+        assert took.total_seconds() == seconds
+
+    @pytest.mark.parametrize("given", ["", "0", "-1", "1.5", "5 m", "5d", "1m1h", "9999999"])
+    @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+    def test_nonsense_is_refused(self, server: Server, given: str) -> None:
+        answer = send(server, 1, {"Cancel-After": given})
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["parameter"] == "Cancel-After"
+
+    def test_the_job_ends_as_canceled(self, server: Server) -> None:
+        # Given a job that may take a second, and one that may take all day
+        soon, later = send(server, 1, {"Cancel-After": "1"}), send(server, 1)
+        with server.resources.db.read_scope() as session:
+            late = queries.to_cancel(session, datetime.now(UTC) + timedelta(hours=1))
+        assert [str(job_id) for job_id in late] == [soon.json()["task_id"]]
+        # When its time is over
+        submit.cancel_late(server.resources, late[0])
+        # Then it is canceled, also for its nodes, and never again looked for
+        assert httpx.get(server.url + soon.headers["location"]).json()["status"] == "canceled"
+        assert httpx.get(server.url + later.headers["location"]).json()["status"] == "pending"
+        assert server.resources.signals.canceled(late) == set(late)
+        with server.resources.db.read_scope() as session:
+            assert queries.to_cancel(session, datetime.now(UTC) + timedelta(hours=1)) == []
