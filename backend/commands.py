@@ -9,6 +9,9 @@ import re
 import signal
 import socket
 import sys
+from contextlib import closing
+from dataclasses import asdict
+from datetime import timedelta
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from types import FrameType
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+SECOND = timedelta(seconds=1)
 
 app = typer.Typer(
     name="fanfare",
@@ -182,6 +186,45 @@ def migrate() -> None:
 
     run(_settings())
     out.print(f"The database is at {db.head_revision()}.", highlight=False)
+
+
+@app.command()
+def prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    older_than: Annotated[
+        str, typer.Option(help="Of files that no job knows of: 90m, 24h, 7d.", metavar="AGE")
+    ] = "24h",
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where the database knows none of the storage's jobs.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete expired jobs, files that no job knows of, and what was never finished."""
+    from backend.db import Database
+    from backend.prune import Find
+    from backend.prune import prune as run
+    from backend.prune_report import find_line, finds_line
+    from backend.resources import open_storage
+
+    age, settings = _read_age(older_than), _settings()
+    storage, finds = open_storage(settings), list[Find]()
+    with closing(Database(settings.database_url)) as database:
+        database.check()
+        for find in run(
+            database, storage, kept_for=settings.job_ttl, older_than=age, dry_run=dry_run, force=force
+        ):
+            finds.append(find)
+            if not as_json:
+                typer.echo(find_line(find, dry_run=dry_run))
+    _show([asdict(find) for find in finds]) if as_json else typer.echo(finds_line(finds, dry_run=dry_run))
+
+
+def _read_age(text: str) -> timedelta:
+    """90m, 24h, 7d."""
+    given = re.fullmatch(r"(\d{1,6})([smhd])", text)
+    if given is None:
+        raise typer.BadParameter("An age is a number and a unit: 90m, 24h, 7d.", param_hint="--older-than")
+    return int(given[1]) * {"s": SECOND, "m": 60 * SECOND, "h": 3600 * SECOND, "d": 86400 * SECOND}[given[2]]
 
 
 @app.command("node-acl")

@@ -97,6 +97,11 @@ def _open_llm(settings: Settings) -> LLM:
     )
 
 
+def open_storage(settings: Settings) -> Storage:
+    """The storage alone, for who needs no broker. Raises `ConfigurationError`."""
+    return _open_storage(settings, _secret(settings))
+
+
 def _open_storage(settings: Settings, secret: bytes) -> Storage:
     url = urlsplit(settings.storage_url)
     if url.scheme == "file" and url.path:

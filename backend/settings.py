@@ -3,6 +3,7 @@
 Every default runs with no key, no GPU and no cloud. `.env.example` and docs/configuration.md list them all.
 """
 
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -115,6 +116,10 @@ class Settings(BaseSettings):
     # the order of images
     move_forward_after_s: float = Field(default=60, ge=1)  # an owner was served nothing for so long
 
+    # retention
+    job_ttl_s: int = Field(default=0, ge=0, le=10 * 365 * 86400)  # after its end; 0: kept until it is deleted
+    prune_at: str = Field(default="", pattern=r"^(([01]\d|2[0-3]):[0-5]\d)?$")  # UTC; empty: never
+
     # webhooks
     webhook_allow_private: bool = False  # development: loopback and private addresses may be called
     webhook_allow_http: bool = False
@@ -123,6 +128,11 @@ class Settings(BaseSettings):
     worker_concurrency: int = Field(default=2, ge=1)
     alive_file: Path | None = None  # worker and beat touch it as long as they work: for health checks
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    @property
+    def job_ttl(self) -> timedelta | None:
+        """How long a job is kept after its end; None: until it is deleted."""
+        return timedelta(seconds=self.job_ttl_s) if self.job_ttl_s else None
 
     @field_validator("cors_origins", "models", mode="before")
     @classmethod

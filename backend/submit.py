@@ -14,6 +14,7 @@ from kombu.exceptions import OperationalError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from backend import retention
 from backend.errors import (
     BrokerUnavailable,
     DatabaseUnavailable,
@@ -211,7 +212,7 @@ def cancel(resources: Resources, job_id: UUID, owner: str) -> None:
     """Ends the job as canceled; one that has ended stays as it is. Raises `NotFound`."""
     with resources.db.session_scope() as session:
         job = _owned(session, job_id, owner)
-        ended = store.cancel(session, job, now())
+        ended = store.cancel(session, job, now(), resources.settings.job_ttl)
     if ended:
         _tell_of_cancel(resources, job)
 
@@ -220,7 +221,7 @@ def cancel_late(resources: Resources, job_id: UUID) -> None:
     """Ends a job as canceled because its client did not want to wait any longer."""
     with resources.db.session_scope() as session:
         job = store.lock(session, job_id)
-        ended = job is not None and store.cancel(session, job, now())
+        ended = job is not None and store.cancel(session, job, now(), resources.settings.job_ttl)
     if job is not None and ended:
         _tell_of_cancel(resources, job)
 
@@ -252,16 +253,9 @@ def delete(resources: Resources, job_id: UUID, owner: str) -> None:
         lifecycle.stop_nodes(resources, job_id)
     lifecycle.forget_result(resources, job_id)
     try:
-        erase(resources, job)
+        retention.erase(resources.db, resources.storage, job)
     except StorageError as exc:
         log.warning("objects of job %s are left to the sweep: %s", job_id, exc.detail)
-
-
-def erase(resources: Resources, job: Job) -> None:
-    """Deletes the objects of a job that is marked as deleted, then its rows. Raises `StorageError`."""
-    resources.storage.delete(PIPELINES[job.pipeline].object_keys(job))
-    with resources.db.session_scope() as session:
-        store.erase(session, job.id)
 
 
 def _owned(session: Session, job_id: UUID, owner: str) -> Job:

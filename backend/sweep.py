@@ -13,7 +13,7 @@ import redis
 from amqp.exceptions import ChannelError
 from kombu.exceptions import OperationalError
 
-from backend import references, resources, submit
+from backend import references, resources, retention, submit
 from backend.celery_app import app
 from backend.errors import BrokerUnavailable, ReferenceUnavailable, StorageError
 from backend.jobs import events, fairness, queries, store
@@ -45,6 +45,7 @@ def sweep() -> None:
     _cancel_late(parts)
     _fail_overdue(parts)
     _deliver_due(parts)
+    _expire(parts)
     _erase_deleted(parts)
     with parts.db.session_scope() as session:
         queries.drop_old_idempotency_keys(session, now(), IDEMPOTENCY_TTL)
@@ -174,11 +175,13 @@ def _deliver_due(parts: Resources) -> None:
         notify.send(job_id, seq)
 
 
+def _expire(parts: Resources) -> None:
+    retention.keep_dates(parts.db, parts.settings.job_ttl)
+    retention.expire(parts.db, parts.settings.job_ttl)
+
+
 def _erase_deleted(parts: Resources) -> None:
-    with parts.db.read_scope() as session:
-        deleted = queries.to_erase(session, now())
-    for job in deleted:
-        try:
-            submit.erase(parts, job)
-        except StorageError as exc:
-            log.warning("objects of job %s can't be deleted yet: %s", job.id, exc.detail)
+    try:
+        retention.erase_deleted(parts.db, parts.storage)
+    except StorageError as exc:
+        log.warning("objects of deleted jobs can't be deleted yet: %s", exc.detail)

@@ -5,16 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from celery import signals
+from celery.schedules import crontab
 from celery.utils.dispatch import Signal
 
-from backend import resources, sweep
+from backend import prune, resources, sweep
 from backend.celery_app import app
 from backend.settings import Settings
 from backend.tasks import lifecycle, media, notify, prompts, references
-from contract.queues import CPU_QUEUES, SWEEP
+from contract.queues import CPU_QUEUES, PRUNE, SWEEP
 
 # imported: that is what registers their tasks
-TASK_MODULES = (lifecycle, media, notify, prompts, references, sweep)
+TASK_MODULES = (lifecycle, media, notify, prompts, prune, references, sweep)
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
@@ -49,13 +50,18 @@ def _configure(settings: Settings) -> None:
     for handler in logging.getLogger().handlers:
         handler.addFilter(_is_news)
     app.conf.beat_scheduler = "celery.beat:Scheduler"  # keeps no file: the schedule is fixed
-    app.conf.beat_schedule = {
-        "sweep": {
-            "task": SWEEP,
-            "schedule": settings.sweep_interval_s,
-            "options": {"expires": settings.sweep_interval_s * 2},  # late ones don't pile up
-        }
-    }
+    app.conf.beat_schedule = schedule(settings)
+
+
+def schedule(settings: Settings) -> dict[str, Any]:
+    """What beat sends, and when. Late ones don't pile up."""
+    every = settings.sweep_interval_s
+    entries: dict[str, Any] = {"sweep": {"task": SWEEP, "schedule": every, "options": {"expires": every * 2}}}
+    if settings.prune_at:
+        hour, minute = settings.prune_at.split(":")
+        at = crontab(hour=hour, minute=minute)
+        entries["prune"] = {"task": PRUNE, "schedule": at, "options": {"expires": 3600}}
+    return entries
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -15,6 +15,7 @@ IMAGE_STARTED = "fanfare.image_started"
 IMAGE_ENDED = "fanfare.image_ended"
 DELIVER_WEBHOOK = "fanfare.deliver_webhook"
 SWEEP = "fanfare.sweep"
+PRUNE = "fanfare.prune"
 
 LLM_QUEUE = "llm"
 DEFAULT_QUEUE = "default"
@@ -31,6 +32,7 @@ TASK_ROUTES: dict[str, dict[str, str]] = {
     IMAGE_ENDED: {"queue": DEFAULT_QUEUE},
     DELIVER_WEBHOOK: {"queue": NOTIFY_QUEUE},
     SWEEP: {"queue": DEFAULT_QUEUE},
+    PRUNE: {"queue": MEDIA_QUEUE},
     # GENERATE_IMAGE has no fixed route: each clone names the queue of its model.
 }
 

@@ -9,6 +9,7 @@ import uuid_utils.compat
 from contract.messages import OutputFormat
 
 Role = Literal["reference", "mask"]
+JOBS = "jobs/"  # how all keys begin
 ROLES: tuple[Role, ...] = ("reference", "mask")
 
 
@@ -25,6 +26,21 @@ def image_id(job_id: UUID, index: int) -> UUID:
 def image_task_id(job_id: UUID, index: int, run: int) -> str:
     """Id of the Celery task that makes one image in one run of the job."""
     return str(uuid5(job_id, f"image/{index}/run/{run}"))
+
+
+def folder(job_id: UUID) -> str:
+    """How all keys of the job begin."""
+    return f"{JOBS}{job_id}/"
+
+
+def job_of(key: str) -> UUID | None:
+    """The job whose key it is; None: nobody's."""
+    name, slash, _ = key.removeprefix(JOBS).partition("/")
+    try:
+        job_id = UUID(name)
+    except ValueError:
+        return None
+    return job_id if slash and key.startswith(folder(job_id)) else None
 
 
 def original_key(job_id: UUID, index: int, output_format: OutputFormat) -> str:

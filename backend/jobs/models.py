@@ -39,6 +39,8 @@ class Job(Base):
     __table_args__ = (
         sa.Index("ix_jobs_owner_id", "owner", "id"),
         sa.Index("ix_jobs_status_updated_at", "status", "updated_at"),
+        sa.Index("ix_jobs_expires_at", "expires_at"),
+        sa.Index("ix_jobs_deleted_at", "deleted_at"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)  # UUIDv7: its order is the order of creation
@@ -159,6 +161,7 @@ class IdempotencyKey(Base):
     """A client's word for one submission; it gets the first answer again."""
 
     __tablename__ = "idempotency_keys"
+    __table_args__ = (sa.Index("ix_idempotency_keys_job_id", "job_id"),)
 
     owner: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
     key: Mapped[str] = mapped_column(sa.String(255), primary_key=True)

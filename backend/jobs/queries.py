@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, selectinload
 
+from backend.jobs import ids
 from backend.jobs.models import ENDED, IdempotencyKey, ImageGeneration, Job, Status, WebhookDelivery
 
 _OPEN = tuple(status for status in Status if status not in ENDED)
@@ -213,13 +214,88 @@ def overdue(session: Session, now: datetime, limit: int = 500) -> list[UUID]:
 
 
 def to_erase(session: Session, now: datetime, limit: int = 100) -> list[Job]:
-    """Jobs that were deleted by their owners, or never accepted, and whose objects may still be there."""
-    return list(session.scalars(sa.select(Job).where(Job.deleted_at <= now).limit(limit)))
+    """Jobs that were deleted, or never accepted, and whose objects may still be there; the longest first."""
+    query = sa.select(Job).where(Job.deleted_at <= now).order_by(Job.deleted_at).limit(limit)
+    return list(session.scalars(query.options(selectinload(Job.images))))
 
 
 def drop_old_idempotency_keys(session: Session, now: datetime, ttl: timedelta) -> None:
     """Forgets the keys that were used longer ago than `ttl`."""
     session.execute(sa.delete(IdempotencyKey).where(IdempotencyKey.created_at < now - ttl))
+
+
+# -- what has had its time ----------------------------------------------------------------------------
+
+
+def dated(session: Session, limit: int = 500) -> list[UUID]:
+    """Jobs that are to expire."""
+    query = sa.select(Job.id).where(Job.expires_at.is_not(None), Job.deleted_at.is_(None)).limit(limit)
+    return list(session.scalars(query))
+
+
+def undated(session: Session, limit: int = 500) -> list[UUID]:
+    """Jobs that have ended and are not to expire."""
+    query = (
+        sa.select(Job.id)
+        .where(Job.expires_at.is_(None), Job.status.in_(ENDED), Job.deleted_at.is_(None))
+        .limit(limit)
+    )
+    return list(session.scalars(query))
+
+
+def expired(session: Session, now: datetime, limit: int = 100) -> list[UUID]:
+    """Jobs whose time has come, the longest first; not those of which somebody is still to be told or to
+    get an image.
+    """
+    if not session.scalar(sa.select(sa.exists().where(Job.expires_at <= now, Job.deleted_at.is_(None)))):
+        return []  # as nearly always: the rest costs more
+    query = (
+        sa.select(Job.id)
+        .where(Job.expires_at <= now, *_can_expire(session))
+        .order_by(Job.expires_at)
+        .limit(limit)
+    )
+    return list(session.scalars(query))
+
+
+def doomed(
+    session: Session, now: datetime, kept_for: timedelta | None, after: UUID | None, limit: int = 100
+) -> list[Job]:
+    """By id, after `after`: jobs that are deleted, expired, or would be if all had been kept for so long."""
+    time_is_over = (
+        sa.or_(Job.expires_at <= now, sa.and_(Job.expires_at.is_(None), Job.completed_at <= now - kept_for))
+        if kept_for
+        else sa.false()
+    )
+    query = (
+        sa.select(Job)
+        .where(sa.or_(Job.deleted_at <= now, sa.and_(time_is_over, *_can_expire(session))))
+        .order_by(Job.id)
+        .limit(limit)
+        .options(selectinload(Job.images))
+    )
+    return list(session.scalars(query.where(Job.id > after) if after else query))
+
+
+def _can_expire(session: Session) -> list[sa.ColumnElement[bool]]:
+    to_be_told = sa.exists().where(WebhookDelivery.job_id == Job.id, WebhookDelivery.due_at.is_not(None))
+    wanted = sa.select(ImageGeneration.job_id).where(ImageGeneration.id.in_(_started_from(session)))
+    return [Job.deleted_at.is_(None), Job.status.in_(ENDED), ~to_be_told, Job.id.not_in(wanted)]
+
+
+def _started_from(session: Session) -> list[UUID]:
+    """Images that jobs start from which have not ended: they may not have been fetched yet."""
+    found: list[UUID] = []
+    for role in ids.ROLES:
+        image_id = Job.input[role]["image_id"].as_string()
+        query = sa.select(image_id).where(Job.status.in_(_OPEN), image_id.is_not(None))
+        found += [UUID(one) for one in session.scalars(query)]
+    return found
+
+
+def existing(session: Session, job_ids: list[UUID]) -> set[UUID]:
+    """Those that have a row, in whatever state: deleted and not erased, or reserved and not accepted, too."""
+    return set(session.scalars(sa.select(Job.id).where(Job.id.in_(job_ids))))
 
 
 def any_image_open(session: Session, job_id: UUID) -> bool:

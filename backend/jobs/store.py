@@ -16,10 +16,12 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from backend.errors import Conflict
+from backend.errors import Conflict, StorageUnavailable
 from backend.jobs import events, ids
-from backend.jobs.models import ENDED, ImageGeneration, Job, Status
+from backend.jobs.models import ENDED, IdempotencyKey, ImageGeneration, Job, Status
 from contract.messages import GeneratedImage, ImageFailure, ImageStarted
+
+ERASED_SOON = timedelta(minutes=1)  # clocks differ, and a transaction takes its time
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,11 @@ def reserve(session: Session, job: Job, until: datetime) -> None:
 
 
 def accept(session: Session, job: Job, now: datetime) -> None:
-    """A new job, or one that was reserved, with its first event."""
+    """A new job, or one that was reserved, with its first event. Raises `StorageUnavailable` where that
+    was so long ago that it may be erased already.
+    """
+    if job.deleted_at is not None and job.deleted_at - now < ERASED_SOON:
+        raise StorageUnavailable("It took too long to store its files.")
     job.deleted_at = None
     session.add(job)
     session.flush()
@@ -241,6 +247,7 @@ def save(
     saved: Iterable[SavedImage],
     faults: dict[int, Fault],
     now: datetime,
+    kept_for: timedelta | None = None,
 ) -> Job | None:
     """Writes all rows of the batch and the job's end. None: an old story.
 
@@ -261,7 +268,7 @@ def save(
                 "worker_lost", "The image was lost on its way. Retry makes it again.", retryable=True
             )
             fail_image(session, job, image, faults.get(image.index, lost), now)
-    _end(session, job, now)
+    _end(session, job, now, kept_for)
     return job
 
 
@@ -276,7 +283,7 @@ def _complete_image(
     _record_image(session, job, image, "image.completed", now)
 
 
-def _end(session: Session, job: Job, now: datetime) -> None:
+def _end(session: Session, job: Job, now: datetime, kept_for: timedelta | None) -> None:
     statuses = {image.status for image in _images(session, job)}
     if statuses == {Status.COMPLETED}:
         job.status = Status.COMPLETED
@@ -284,12 +291,17 @@ def _end(session: Session, job: Job, now: datetime) -> None:
         job.status = Status.PARTIALLY_COMPLETED
     else:
         job.status = Status.FAILED
-    job.completed_at = now
+    _date(job, now, kept_for)
     fault = None
     if job.status is Status.FAILED:
         fault = _fault_of_all(_images(session, job))
         job.error_code, job.error_message, job.error_retryable = fault.code, fault.message, fault.retryable
     _record_job(session, job, events.ENDINGS[job.status], now, fault)
+
+
+def _date(job: Job, now: datetime, kept_for: timedelta | None) -> None:
+    job.completed_at = now
+    job.expires_at = now + kept_for if kept_for else None
 
 
 def _fault_of_all(images: Sequence[ImageGeneration]) -> Fault:
@@ -301,7 +313,9 @@ def _fault_of_all(images: Sequence[ImageGeneration]) -> Fault:
     return Fault("all_images_failed", "None of the images could be made; each says why.", retryable)
 
 
-def fail(session: Session, job_id: UUID, fault: Fault, now: datetime) -> bool:
+def fail(
+    session: Session, job_id: UUID, fault: Fault, now: datetime, kept_for: timedelta | None = None
+) -> bool:
     """Ends the job as failed, or as partially completed where images are saved. False: it had ended."""
     job = lock(session, job_id)
     if job is None or job.status in ENDED:
@@ -312,7 +326,7 @@ def fail(session: Session, job_id: UUID, fault: Fault, now: datetime) -> bool:
             fail_image(session, job, image, fault, now)
     kept = any(image.status is Status.COMPLETED for image in images)
     job.status = Status.PARTIALLY_COMPLETED if kept else Status.FAILED
-    job.completed_at = now
+    _date(job, now, kept_for)
     job.error_code, job.error_message, job.error_retryable = fault.code, fault.message, fault.retryable
     _record_job(session, job, events.ENDINGS[job.status], now, fault)
     return True
@@ -321,7 +335,7 @@ def fail(session: Session, job_id: UUID, fault: Fault, now: datetime) -> bool:
 # -- what clients ask for -----------------------------------------------------------------------------
 
 
-def cancel(session: Session, job: Job, now: datetime) -> bool:
+def cancel(session: Session, job: Job, now: datetime, kept_for: timedelta | None = None) -> bool:
     """Ends a locked job as canceled; originals that are stored stay. False: it had ended already."""
     if job.status in ENDED:
         return False
@@ -331,7 +345,8 @@ def cancel(session: Session, job: Job, now: datetime) -> bool:
         image.completed_at = now
         image.status = Status.COMPLETED if image.generated_at else Status.CANCELED
         _record_image(session, job, image, f"image.{image.status.value}", now)
-    job.status, job.completed_at = Status.CANCELED, now
+    job.status = Status.CANCELED
+    _date(job, now, kept_for)
     _record_job(session, job, "job.canceled", now)
     return True
 
@@ -345,7 +360,7 @@ def retry(session: Session, job: Job, now: datetime, deadline: timedelta) -> Non
         if image.status is Status.FAILED:
             _reset(image, job.run)
     job.status, job.completed_at, job.dispatched_at = Status.PENDING, None, None
-    job.moved_forward_at = job.cancel_at = None
+    job.moved_forward_at = job.cancel_at = job.expires_at = None
     job.error_code = job.error_message = job.error_retryable = None
     job.deadline_at = now + deadline
     _record_job(session, job, "job.retried", now)
@@ -369,6 +384,39 @@ def renew(session: Session, job: Job, indexes: Iterable[int], now: datetime) -> 
     return again
 
 
+# -- how it goes --------------------------------------------------------------------------------------
+
+
+def set_expiry(
+    session: Session, job_id: UUID, kept_for: timedelta | None, notice: timedelta, now: datetime
+) -> None:
+    """Dates a job that has ended without a date, not sooner than after a notice; None: takes it away."""
+    job = lock(session, job_id)
+    if job is None or job.status not in ENDED or job.completed_at is None:
+        return
+    if kept_for is None:
+        job.expires_at = None
+    elif job.expires_at is None:
+        job.expires_at = max(job.completed_at + kept_for, now + min(kept_for, notice))
+
+
+def expire(session: Session, job_ids: Sequence[UUID], now: datetime) -> int:
+    """Marks those of them as deleted whose time has come, and has not been put off meanwhile. How many."""
+    query = (
+        sa.update(Job)
+        .where(Job.id.in_(job_ids), Job.expires_at <= now, Job.deleted_at.is_(None), Job.status.in_(ENDED))
+        .values(deleted_at=now)
+        .returning(Job.id)
+    )
+    return len(session.scalars(query, execution_options={"synchronize_session": False}).all())
+
+
+def postpone_erasing(session: Session, job_id: UUID, until: datetime) -> None:
+    """What could not be erased is tried again then."""
+    session.execute(sa.update(Job).where(Job.id == job_id).values(deleted_at=until))
+
+
 def erase(session: Session, job_id: UUID) -> None:
     """Deletes the job with all its rows."""
+    session.execute(sa.delete(IdempotencyKey).where(IdempotencyKey.job_id == job_id))
     session.execute(sa.delete(Job).where(Job.id == job_id))

@@ -6,6 +6,7 @@ from backend.errors import InvalidKey
 
 MAX_KEY_LENGTH = 512  # characters, all of them ASCII
 OTHER = "application/octet-stream"
+CHECKS = "check-"  # how the keys begin that `check` writes, and deletes again
 
 # Whatever is stored is served to browsers under its extension's type: nothing in here can run a script.
 CONTENT_TYPES = {

@@ -18,7 +18,14 @@ from backend.errors import InvalidKey, ObjectNotFound, ObjectTooLarge, StorageUn
 from backend.storage.base import ListedObject, SignedDownload, StoredObject, Unfinished
 from backend.storage.draft import Draft, forget_abandoned
 from backend.storage.folders import files_below
-from backend.storage.keys import check_content_type, check_key, check_prefix, content_type_of, is_key
+from backend.storage.keys import (
+    CHECKS,
+    check_content_type,
+    check_key,
+    check_prefix,
+    content_type_of,
+    is_key,
+)
 from backend.storage.signing import Permit, Signer, steady_expiry
 from contract.messages import SignedUpload
 
@@ -138,7 +145,7 @@ class LocalStorage:
 
     def check(self) -> None:
         """See the port."""
-        key, data = f"check-{secrets.token_hex(8)}.txt", b"fanfare"
+        key, data = f"{CHECKS}{secrets.token_hex(8)}.txt", b"fanfare"
         self.put(key, data, "text/plain")
         try:
             if self.get(key, max_bytes=len(data)) != data:

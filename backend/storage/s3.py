@@ -20,7 +20,7 @@ from botocore.exceptions import (
 from backend.errors import ObjectTooLarge
 from backend.storage.base import ListedObject, SignedDownload, StoredObject, Unfinished
 from backend.storage.deadline import run_within
-from backend.storage.keys import OTHER, check_content_type, check_key, check_prefix, is_key
+from backend.storage.keys import CHECKS, OTHER, check_content_type, check_key, check_prefix, is_key
 from backend.storage.s3_clients import Credentials, S3Clients
 from backend.storage.s3_errors import BadAnswer, is_absent, refuses_batches, translated
 from contract.messages import SignedUpload
@@ -259,7 +259,7 @@ class S3Storage:
                 raise
 
     def _check(self) -> None:
-        name, data = f"{self._prefix}check-{secrets.token_hex(8)}.txt", b"fanfare"
+        name, data = f"{self._prefix}{CHECKS}{secrets.token_hex(8)}.txt", b"fanfare"
         self._put(name, data, "text/plain")
         if self._read(name, len(data)) != data:
             raise BadAnswer("what was written is not what is read")

@@ -50,7 +50,7 @@ def fail(job_id: UUID, fault: Fault) -> None:
     """Ends the job as failed, once, everywhere: database, result store, webhooks."""
     parts = resources.current()
     with parts.db.session_scope() as session:
-        ended = store.fail(session, job_id, fault, now())
+        ended = store.fail(session, job_id, fault, now(), parts.settings.job_ttl)
         job = queries.get(session, job_id)
     if ended and job:
         publish_end(parts, job)

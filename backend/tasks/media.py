@@ -109,7 +109,7 @@ def _finish(parts: Resources, job: Job, reports: Sequence[GeneratedImage | Image
             else:
                 faults[image.index] = outcome
     with parts.db.session_scope() as session:
-        store.save(session, job.id, job.run, saved, faults, now())
+        store.save(session, job.id, job.run, saved, faults, now(), parts.settings.job_ttl)
     notify.kick(parts, job.id)
 
 

@@ -247,3 +247,60 @@ def test_the_doctor_finds_what_is_wrong_and_keeps_secrets(fanfare: Fanfare) -> N
     } <= levels
     assert ("settings", "warn") in levels
     assert "hunter" not in result.stdout + result.stderr
+
+
+# -- pruning ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pruned_home(tmp_path: Path, fanfare: Fanfare) -> Path:
+    """A home with an empty database, and two files of a job that nobody knows."""
+    assert fanfare("migrate").returncode == 0
+    folder = tmp_path / f"home/files/jobs/{TASK_ID}/000"
+    folder.mkdir(parents=True)
+    for name in ("original.webp", "thumbnail-32.webp"):
+        (folder / name).write_bytes(b"x" * 1000)
+        os.utime(folder / name, (0, 0))
+    return folder
+
+
+def test_a_dry_run_says_what_would_go_and_deletes_nothing(fanfare: Fanfare, pruned_home: Path) -> None:
+    result = fanfare("prune", "--dry-run")
+
+    assert result.returncode == 0
+    assert result.stdout.splitlines() == [
+        f"would go: job {TASK_ID}, orphaned, 2 objects, 2.0 kB",
+        "Would delete 2 objects of 1 jobs, 2.0 kB.",
+    ]
+    assert len(list(pruned_home.iterdir())) == 2
+
+
+def test_a_database_that_knows_nobody_is_no_reason_to_delete(fanfare: Fanfare, pruned_home: Path) -> None:
+    result = fanfare("prune")
+
+    assert result.returncode == 1
+    assert "the right one" in result.stderr
+    assert len(list(pruned_home.iterdir())) == 2
+
+    assert "Deleted 2 objects" in fanfare("prune", "--force").stdout
+    assert not pruned_home.exists()
+
+
+def test_pruning_for_programs(fanfare: Fanfare, pruned_home: Path) -> None:
+    (found,) = json.loads(fanfare("prune", "--dry-run", "--json").stdout)
+
+    assert (found["kind"], found["name"], found["objects"], found["bytes"]) == ("orphaned", TASK_ID, 2, 2000)
+    assert len(found["keys"]) == 2
+    assert json.loads(fanfare("prune", "--dry-run", "--json", "--older-than", "100000d").stdout) == []
+    assert pruned_home.exists()
+
+
+def test_an_age_that_is_none(fanfare: Fanfare) -> None:
+    assert fanfare("prune", "--older-than", "soon").returncode == 2
+
+
+def test_a_database_that_is_not_there_is_not_made_by_pruning(fanfare: Fanfare) -> None:
+    result = fanfare("prune", "--dry-run")
+
+    assert result.returncode == 1
+    assert "not migrated" in result.stderr

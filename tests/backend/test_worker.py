@@ -8,6 +8,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
+from pydantic import ValidationError
+
+from backend.settings import Settings
+from backend.worker import schedule
+from contract.queues import PRUNE, SWEEP
 from tests.services import RedisServer
 
 
@@ -63,3 +69,18 @@ def test_the_files_are_touched_while_the_broker_is_there_and_only_then(
         own_redis.service.start()
         assert all(touched_within(file, 30) for file in files)
         assert [process.poll() for process in processes] == [None, None]
+
+
+def test_beat_prunes_once_a_day_at_the_time_that_is_set() -> None:
+    assert set(schedule(Settings(_env_file=None))) == {"sweep"}
+
+    entries = schedule(Settings(_env_file=None, prune_at="03:30"))
+
+    assert {entry["task"] for entry in entries.values()} == {SWEEP, PRUNE}
+    assert (entries["prune"]["schedule"].hour, entries["prune"]["schedule"].minute) == ({3}, {30})
+
+
+@pytest.mark.parametrize("text", ["3:30", "24:00", "03:60", "night"])
+def test_a_time_of_day_that_is_none(text: str) -> None:
+    with pytest.raises(ValidationError):
+        Settings(_env_file=None, prune_at=text)

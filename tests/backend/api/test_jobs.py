@@ -2,17 +2,19 @@
 
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
 
+from backend import sweep
 from backend.jobs import ids, store
+from backend.jobs.models import Job
 from backend.jobs.store import Fault, Plan, SavedImage
 from contract.messages import GeneratedImage, Timings
-from tests.backend.api.conftest import Server
+from tests.backend.api.conftest import Server, StartServer, announce
 
 
 def now() -> datetime:
@@ -229,3 +231,22 @@ def test_unknown_ids_and_paths_are_problems(api: httpx.Client) -> None:
         assert answer.status_code == status
         assert answer.headers["content-type"] == "application/problem+json"
     assert api.put("/v1/jobs").json()["code"] == "method_not_allowed"
+
+
+def test_a_job_says_when_it_goes_and_then_is_gone(start_server: StartServer) -> None:
+    server = start_server(job_ttl_s=3600)
+    announce(server)
+    with httpx.Client(base_url=server.url, timeout=20) as api:
+        # Given a job that ends
+        accepted = api.post("/v1/thumbnails", json={"message": "m"}).json()
+        assert accepted["expires_at"] is None
+        ended = api.post(f"/v1/jobs/{accepted['task_id']}/cancel").json()
+        left = datetime.fromisoformat(ended["expires_at"]) - datetime.fromisoformat(ended["completed_at"])
+        assert left == timedelta(hours=1)
+        # When its time has come
+        with server.resources.db.session_scope() as session:
+            session.get_one(Job, UUID(accepted["task_id"])).expires_at = datetime.now(UTC)
+        sweep._expire(server.resources)
+        # Then nobody finds it
+        assert api.get(f"/v1/jobs/{accepted['task_id']}").status_code == 404
+        assert api.get("/v1/jobs").json()["results"] == []

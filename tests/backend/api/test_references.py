@@ -12,7 +12,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from backend import keys, resources, submit, sweep
+from backend import keys, resources, retention, submit, sweep
 from backend.errors import ObjectNotFound, ReferenceUnavailable, StorageUnavailable
 from backend.jobs import ids, queries, store
 from backend.jobs.models import ImageGeneration, Job, Status
@@ -217,7 +217,7 @@ def test_a_submission_that_breaks_off_leaves_nothing(
     # And the sweep leaves it alone as long as somebody may be at it, and then erases it
     sweep._erase_deleted(server.resources)
     assert server.resources.storage.stat(taken[0]).bytes == len(PICTURE)
-    monkeypatch.setattr(sweep, "now", lambda: now() + submit.ACCEPTED_WITHIN)
+    monkeypatch.setattr(retention, "now", lambda: now() + submit.ACCEPTED_WITHIN)
     sweep._erase_deleted(server.resources)
     with pytest.raises(ObjectNotFound):
         server.resources.storage.stat(taken[0])
