@@ -8,7 +8,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from backend.jobs import ids, store
+from backend.jobs import fairness, ids, store
 from contract.messages import Device, ImageStarted, LoraCard, ModelCard, NodeAnnouncement
 from tests.backend.api.conftest import Server
 from tests.backend.api.test_jobs import make, plan, submit
@@ -42,6 +42,14 @@ def begin(server: Server, job_id: UUID, index: int) -> None:
     )  # fmt: skip
     with server.resources.db.session_scope() as session:
         assert store.image_started(session, started, now)
+
+
+def queue(server: Server, job_id: UUID) -> None:
+    """The job's images wait for a node."""
+    with server.resources.db.session_scope() as session:
+        job = store.lock(session, job_id)
+        assert job is not None
+        fairness.assign_bands(session, job, job.images, datetime.now(UTC))
 
 
 def test_a_model_shows_all_of_its_card(api: httpx.Client, server: Server) -> None:
@@ -129,6 +137,7 @@ def test_a_job_behind_others_says_its_place(api: httpx.Client, server: Server) -
     first, second = submit(api, count=3), submit(api)
     for job_id in (first, second):
         plan(server, job_id)
+        queue(server, job_id)
     waiting_for = api.get(f"/v1/jobs/{second}").json()["waiting_for"]
     assert (waiting_for["reason"], waiting_for["position"]) == ("ahead_of_you", 3)
     # And while the model is being loaded for all of them, it says that
