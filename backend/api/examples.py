@@ -82,6 +82,12 @@ _CURSOR = "http://127.0.0.1:8000/v1/jobs?limit=20&cursor=YgGTnF6LHX9gp8Lk1rjwocM
 
 EXAMPLES: dict[str, dict[str, Any]] = {  # by the name of the schema
     "Job": _JOB,
+    "WaitingFor": {
+        "reason": "ahead_of_you",
+        "message": "12 images are ahead.",
+        "position": 12,
+        "estimate_s": 26,
+    },
     "JobPage": {"results": [_JOB], "next": _CURSOR, "previous": None},
     "ModelList": {"results": [_MODEL]},
     "WorkerList": {"results": [_WORKER]},
