@@ -5,7 +5,7 @@ of known models. Key names are part of the contract: Redis ACLs for nodes are wr
 """
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import cast
 from uuid import UUID
@@ -119,11 +119,13 @@ class Signals:
         flags = cast("list[str | None]", self._redis.mget([_cancel_key(job_id) for job_id in ids]))
         return {job_id for job_id, flag in zip(ids, flags, strict=True) if flag}
 
-    def report_progress(self, job_id: UUID, index: int, fraction: float) -> None:
-        """This image of the job is `fraction` (0 to 1) done."""
+    def report_progress(self, fractions: Mapping[UUID, Mapping[int, float]]) -> None:
+        """How far (0 to 1) images of these jobs are, by index."""
         pipe = self._redis.pipeline(transaction=False)
-        pipe.hset(_progress_key(job_id), str(index), f"{fraction:.4f}")
-        pipe.expire(_progress_key(job_id), 3600)
+        for job_id, by_index in fractions.items():
+            words = [word for index, done in by_index.items() for word in (str(index), f"{done:.4f}")]
+            pipe.hset(_progress_key(job_id), items=words)
+            pipe.expire(_progress_key(job_id), 3600)
         pipe.execute()
 
     def progress(self, job_ids: Iterable[UUID]) -> dict[UUID, dict[int, float]]:

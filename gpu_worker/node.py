@@ -41,6 +41,9 @@ from gpu_worker.watch import NodeWatch
 logger = logging.getLogger(__name__)
 
 ENGINE_DIED = 70  # exit code: EX_SOFTWARE
+# For so long a thread may keep the others waiting (Python's own: 5 ms). The engine's thread gives way at each
+# operation on the device, and must not wait long to launch the next one.
+SWITCH_S = 0.0005
 WORKER_HEARTBEAT_S = 10  # signs of life: for `health`, and events for whoever watches (Flower)
 
 
@@ -229,6 +232,7 @@ def serve(settings: Settings, engine_name: str, slot: str) -> int:
     set_up_log(settings.log_level, settings.secrets())
     silence_known_warnings()
     celery_signals.setup_logging.connect(_leave_the_log_alone)
+    sys.setswitchinterval(SWITCH_S)
     try:
         engine = ENGINES[engine_name].make(settings)
     except Exception:

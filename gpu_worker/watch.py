@@ -104,16 +104,18 @@ class NodeWatch(threading.Thread):
     def _report_progress(self) -> None:
         with self._changed:
             images = list(self._in_hand.values())
+        news: dict[UUID, dict[int, float]] = {}
         for image in images:
             fraction = image.fraction
             if fraction != image.reported:
                 image.reported = fraction
-                report = partial(self._signals.report_progress, image.job_id, image.index, fraction)
-                self._fail_open(report, None)
+                news.setdefault(image.job_id, {})[image.index] = fraction
             jpeg, image.preview = image.preview, None
             if jpeg is not None:
                 show = partial(self._signals.report_preview, image.job_id, image.index, jpeg)
                 self._fail_open(show, None)
+        if news:
+            self._fail_open(lambda: self._signals.report_progress(news), None)
 
     def _learn_of_canceled_jobs(self) -> None:
         with self._changed:

@@ -51,7 +51,7 @@ def test_a_stream_tells_it_all_and_ends(api: httpx.Client, server: Server) -> No
     # When the job goes its way
     time.sleep(0.3)
     plan(server, job_id)
-    server.resources.signals.report_progress(job_id, 0, 0.5)
+    server.resources.signals.report_progress({job_id: {0: 0.5}})
     time.sleep(0.5)
     make(server, job_id, 0)
     time.sleep(0.5)
