@@ -57,14 +57,8 @@ class EngineThread(threading.Thread):
         try:
             while self._serve_next():
                 pass
-        except EngineLost:
-            logger.critical(
-                "The engine is lost; this process ends, and its launcher starts another", exc_info=True
-            )
-            self._on_death()
-            self.hand_back(EngineDied)
-        except BaseException:  # a defect of ours: the process is of no more use, its launcher starts another
-            logger.critical("The engine thread died", exc_info=True)
+        except BaseException:  # a lost device, or a defect of ours: this process is of no more use
+            logger.critical("The engine thread died; the launcher starts another process", exc_info=True)
             self._on_death()
             self.hand_back(EngineDied)
         else:

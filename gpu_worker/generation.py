@@ -4,7 +4,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -85,7 +85,7 @@ class Generation:
     """Makes the images of one node. `make` may run in many threads at once."""
 
     def __init__(
-        self, node: str, models: Callable[[], Sequence[ModelCard]], parts: Parts, *, attempts_allowed: int
+        self, node: str, models: Mapping[str, ModelCard], parts: Parts, *, attempts_allowed: int
     ) -> None:
         self._node = node
         self._models = models
@@ -163,7 +163,7 @@ class Generation:
     # -- before ---------------------------------------------------------------------------------------
 
     def _refuse_what_is_of_no_use(self, message: GenerateImage) -> None:
-        card = next((card for card in self._models() if card.name == message.model), None)
+        card = self._models.get(message.model)
         if card is None:
             raise NotMade(NOT_HERE)
         if message.revision and card.revision not in (None, message.revision):

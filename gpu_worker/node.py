@@ -14,7 +14,7 @@ from celery.apps.worker import Worker
 from celery.worker import WorkController
 from celery.worker import state as worker_state
 
-from contract.messages import ModelCard, NodeAnnouncement
+from contract.messages import NodeAnnouncement
 from contract.queues import gpu_queue
 from contract.signals import Signals, connect
 from gpu_worker import __version__
@@ -65,6 +65,7 @@ class Node:
         self._state: State = "starting"
         self._started_at = datetime.now(UTC)
         self._worker: CeleryWorker | None = None
+        self._cards = tuple(engine.models())
         self._tally = Tally()
         self._drain = Drain(settings.node_drain_s, exit_hard=lambda: os._exit(1))
         self._life_sign = LifeSign(settings.node_name, f"{engine.name}-{slot}", self._work)
@@ -88,15 +89,9 @@ class Node:
         parts = Parts(
             self._batcher, self._watch, finisher, signals, fail_open, Reports(self._app), self._tally
         )
-        generation = Generation(
-            self.name, self._engine.models, parts, attempts_allowed=settings.node_attempts
-        )
+        cards = {card.name: card for card in self._cards}
+        generation = Generation(self.name, cards, parts, attempts_allowed=settings.node_attempts)
         register_tasks(self._app, generation, self.name)
-
-    @property
-    def _cards(self) -> tuple[ModelCard, ...]:
-        """The same models always; a download may tell more about one."""
-        return tuple(self._engine.models())
 
     def run(self) -> int:
         """Serves until it is told to leave; the exit code of the process."""

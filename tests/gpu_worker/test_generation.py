@@ -67,7 +67,8 @@ class Rig:
             reports=self.heard,  # type: ignore[arg-type]
             tally=self.tally,
         )
-        self.generation = Generation(NODE, self.engine.models, parts, attempts_allowed=2)
+        cards = {card.name: card for card in self.engine.models()}
+        self.generation = Generation(NODE, cards, parts, attempts_allowed=2)
         self.pool = ThreadPoolExecutor(4)
 
     def message(self, **changes: Any) -> GenerateImage:

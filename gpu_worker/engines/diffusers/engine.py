@@ -99,6 +99,7 @@ class DiffusersEngine:
         self.device = device
         self._torch_device = torch_device
         self._entries: Mapping[str, ModelEntry] = {entry.alias: entry for entry in entries}
+        self._cards = tuple(map(card_of, entries))
         self._shelf = shelf
         self._cache = EmbedCache()
         self._pace = Pace(torch_device)
@@ -115,7 +116,7 @@ class DiffusersEngine:
 
     def models(self) -> Sequence[ModelCard]:
         """The cards of the catalog's entries that this node serves."""
-        return [card_of(entry) for entry in self._entries.values()]
+        return self._cards
 
     def state(self) -> EngineState:
         """What is loaded, and what is going on."""

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Self
 
 import torch
 from PIL import Image, ImageFilter
@@ -18,10 +18,10 @@ from transformers.image_processing_utils import BaseImageProcessor
 from contract.messages import FailureCode
 from gpu_worker.engines.base import Failure
 from gpu_worker.engines.diffusers import memory
+from gpu_worker.engines.diffusers.catalog import SafetyMode
 
 logger = logging.getLogger(__name__)
 
-SafetyMode = Literal["off", "flag", "blur", "refuse"]
 
 BLURRED_TO: Final = 6  # pixels on the longer side: all that is left of a blurred image, whatever its size
 

@@ -65,7 +65,6 @@ class FamilyAdapter(Protocol):
     family: ClassVar[str]  # as in the catalog: sd15, sdxl, sd3, flux, z-image, ...
     pipelines: ClassVar[Mapping[Task, str]]  # names of the diffusers classes; one absent can't be done
     size_multiple: ClassVar[int]  # pixels, each side
-    pads_to_neighbours: ClassVar[bool]  # prompts are as long as the batch's longest: alone where bits matter
     pipe: DiffusionPipeline  # the text-to-image pipeline; the others share its modules
 
     def uses_cfg(self, guidance: float) -> bool:

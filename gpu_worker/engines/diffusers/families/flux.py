@@ -23,7 +23,6 @@ class Flux:
     family: ClassVar[str] = "flux"
     pipelines: ClassVar[Mapping[Task, str]] = FAMILY_FACTS["flux"].pipelines
     size_multiple: ClassVar[int] = FAMILY_FACTS["flux"].size_multiple
-    pads_to_neighbours: ClassVar[bool] = FAMILY_FACTS["flux"].pads_to_neighbours
 
     def __init__(self, pipe: DiffusionPipeline) -> None:
         self.pipe = pipe

@@ -23,7 +23,6 @@ class QwenImage:
     family: ClassVar[str] = "qwen-image"
     pipelines: ClassVar[Mapping[Task, str]] = FAMILY_FACTS["qwen-image"].pipelines
     size_multiple: ClassVar[int] = FAMILY_FACTS["qwen-image"].size_multiple
-    pads_to_neighbours: ClassVar[bool] = FAMILY_FACTS["qwen-image"].pads_to_neighbours
 
     def __init__(self, pipe: DiffusionPipeline) -> None:
         self.pipe = pipe

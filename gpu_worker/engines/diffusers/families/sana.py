@@ -26,7 +26,6 @@ class Sana:
     family: ClassVar[str] = "sana"
     pipelines: ClassVar[Mapping[Task, str]] = FAMILY_FACTS["sana"].pipelines
     size_multiple: ClassVar[int] = FAMILY_FACTS["sana"].size_multiple
-    pads_to_neighbours: ClassVar[bool] = FAMILY_FACTS["sana"].pads_to_neighbours
 
     def __init__(self, pipe: DiffusionPipeline) -> None:
         self.pipe = pipe

@@ -20,7 +20,6 @@ class Sd15:
     family: ClassVar[str] = "sd15"
     pipelines: ClassVar[Mapping[Task, str]] = FAMILY_FACTS["sd15"].pipelines
     size_multiple: ClassVar[int] = FAMILY_FACTS["sd15"].size_multiple
-    pads_to_neighbours: ClassVar[bool] = FAMILY_FACTS["sd15"].pads_to_neighbours
 
     def __init__(self, pipe: DiffusionPipeline) -> None:
         self.pipe = pipe

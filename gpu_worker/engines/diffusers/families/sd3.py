@@ -23,7 +23,6 @@ class Sd3:
     family: ClassVar[str] = "sd3"
     pipelines: ClassVar[Mapping[Task, str]] = FAMILY_FACTS["sd3"].pipelines
     size_multiple: ClassVar[int] = FAMILY_FACTS["sd3"].size_multiple
-    pads_to_neighbours: ClassVar[bool] = FAMILY_FACTS["sd3"].pads_to_neighbours
 
     def __init__(self, pipe: DiffusionPipeline) -> None:
         self.pipe = pipe

@@ -22,7 +22,6 @@ class Sdxl:
     family: ClassVar[str] = "sdxl"
     pipelines: ClassVar[Mapping[Task, str]] = FAMILY_FACTS["sdxl"].pipelines
     size_multiple: ClassVar[int] = FAMILY_FACTS["sdxl"].size_multiple
-    pads_to_neighbours: ClassVar[bool] = FAMILY_FACTS["sdxl"].pads_to_neighbours
 
     def __init__(self, pipe: DiffusionPipeline) -> None:
         self.pipe = pipe

@@ -22,7 +22,6 @@ class ZImage:
     family: ClassVar[str] = "z-image"
     pipelines: ClassVar[Mapping[Task, str]] = FAMILY_FACTS["z-image"].pipelines
     size_multiple: ClassVar[int] = FAMILY_FACTS["z-image"].size_multiple
-    pads_to_neighbours: ClassVar[bool] = FAMILY_FACTS["z-image"].pads_to_neighbours
 
     def __init__(self, pipe: DiffusionPipeline) -> None:
         self.pipe = pipe

@@ -13,13 +13,13 @@ from safetensors.torch import load_file, save_file
 
 from contract.messages import FailureCode
 from gpu_worker.engines.base import Failure
+from gpu_worker.engines.diffusers.catalog import SafetyMode
 from gpu_worker.engines.diffusers.safety import (
     REFUSED,
     UNCHECKED,
     CheckerNotUsable,
     SafetyChecker,
     SafetyGuard,
-    SafetyMode,
     apply,
     blurred,
     may_preview,
