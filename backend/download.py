@@ -1,7 +1,7 @@
 """Fetches what a user's URL leads to: from public addresses only, up to a size, within one deadline."""
 
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 
@@ -9,20 +9,12 @@ import httpcore
 import httpx
 
 from backend.errors import ReferenceAway, ReferenceRefused, ReferenceUnavailable, TargetRefused
-from backend.notify.addresses import (
-    IPAddress,
-    LookupUnavailable,
-    NameNotFound,
-    Resolver,
-    is_allowed,
-    resolve,
-    system_resolver,
-)
-from backend.notify.connection import CheckedBackend, Deadline
-from backend.notify.target import Target, parse_target
+from backend.notify.addresses import LookupUnavailable, NameNotFound, Resolver, system_resolver
+from backend.notify.connection import Deadline
+from backend.notify.gate import Gate
+from backend.notify.target import Target
 
 USER_AGENT = "Fanfare-References/1"
-LOOKUP_AT_SUBMIT_S = 2.0
 MAX_REDIRECTS = 3  # each of them is checked as the first URL was
 
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -45,30 +37,23 @@ class Downloader:
         """`timeout_s` bounds a whole download, from the look-up of the name to the last byte."""
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
-        self._allow_private = allow_private
-        self._allow_http = allow_http
-        self._resolver = resolver
-        self._ssl_context = ssl_context or httpx.create_ssl_context()
+        self._gate = Gate(
+            allow_private=allow_private, allow_http=allow_http, resolver=resolver, ssl_context=ssl_context
+        )
 
     def check(self, url: str) -> None:
         """Refuses what could never be fetched, by `TargetRefused`. Takes 2 s at most.
 
         A name that doesn't exist is refused; where the look-up itself fails, `fetch` decides.
         """
-        target = parse_target(url, allow_http=self._allow_http)
-        try:
-            self._addresses(target, min(LOOKUP_AT_SUBMIT_S, self._timeout_s))
-        except NameNotFound as exc:
-            raise TargetRefused(f"The host {target.host} does not resolve.") from exc
-        except LookupUnavailable:
-            return
+        self._gate.check(url, timeout_s=self._timeout_s)
 
     def fetch(self, url: str) -> bytes:
         """The bytes. Raises `ReferenceAway` (try again), `ReferenceUnavailable` or `ReferenceRefused`."""
         deadline = Deadline(self._timeout_s)
         for _ in range(MAX_REDIRECTS + 1):
             try:
-                found = self._get(parse_target(url, allow_http=self._allow_http), deadline)
+                found = self._get(self._gate.parse(url), deadline)
             except TargetRefused as exc:
                 raise ReferenceRefused(exc.detail) from exc
             if isinstance(found, bytes):
@@ -76,15 +61,7 @@ class Downloader:
             url = _joined(url, found.location)
         raise ReferenceUnavailable("The URL is redirected too often.")
 
-    def _addresses(self, target: Target, timeout_s: float) -> Sequence[IPAddress]:
-        """Where the target may be reached. One forbidden address among several spoils them all."""
-        addresses = resolve(target.host, timeout_s=timeout_s, resolver=self._resolver)
-        if not all(is_allowed(address, allow_private=self._allow_private) for address in addresses):
-            raise TargetRefused(f"{target.host} is not on the public internet.")
-        return addresses
-
     def _get(self, target: Target, deadline: Deadline) -> "bytes | _Redirect":
-        url = httpcore.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
         fields = [
             ("Host", target.authority),
             ("User-Agent", USER_AGENT),
@@ -93,10 +70,8 @@ class Downloader:
             ("Connection", "close"),
         ]
         with _translated(target.host):
-            backend = CheckedBackend(self._addresses(target, deadline.left()), deadline)
-            connection = httpcore.HTTPConnection(
-                url.origin, ssl_context=self._ssl_context, network_backend=backend
-            )
+            addresses = self._gate.addresses(target, deadline.left())
+            url, connection = self._gate.connect(target, addresses, deadline)
             with connection, connection.stream("GET", url, headers=fields) as response:
                 if response.status in _REDIRECTS:
                     return _Redirect(_header(response, b"location"))

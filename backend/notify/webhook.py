@@ -2,29 +2,18 @@
 
 import json
 import ssl
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import httpcore
-import httpx
 from standardwebhooks import Webhook
 
-from backend.errors import DeliveryFailed, TargetGone, TargetRefused
-from backend.notify.addresses import (
-    IPAddress,
-    LookupUnavailable,
-    NameNotFound,
-    Resolver,
-    is_allowed,
-    resolve,
-    system_resolver,
-)
+from backend.errors import DeliveryFailed, TargetGone
+from backend.notify.addresses import LookupUnavailable, NameNotFound, Resolver, system_resolver
 from backend.notify.base import Notification
-from backend.notify.connection import CheckedBackend, Deadline
-from backend.notify.target import Target, parse_target
+from backend.notify.connection import Deadline
+from backend.notify.gate import Gate
 
 USER_AGENT = "Fanfare-Webhooks/1"
-LOOKUP_AT_SUBMIT_S = 2.0
 _GONE = 410
 
 
@@ -44,10 +33,9 @@ class WebhookNotifier:
     ) -> None:
         """`timeout_s` bounds a whole delivery, from the look-up of the name to the status of the answer."""
         self._timeout_s = timeout_s
-        self._allow_private = allow_private
-        self._allow_http = allow_http
-        self._resolver = resolver
-        self._ssl_context = ssl_context or httpx.create_ssl_context()
+        self._gate = Gate(
+            allow_private=allow_private, allow_http=allow_http, resolver=resolver, ssl_context=ssl_context
+        )
 
     def check_target(self, url: str) -> None:
         """Refuses what could never be called. Takes 2 s at most.
@@ -55,23 +43,20 @@ class WebhookNotifier:
         A name that doesn't exist is refused; where the look-up itself fails, the URL gets the benefit of
         the doubt, and `send` decides.
         """
-        target = parse_target(url, allow_http=self._allow_http)
-        try:
-            self._addresses(target, min(LOOKUP_AT_SUBMIT_S, self._timeout_s))
-        except NameNotFound as exc:
-            raise TargetRefused(f"The host {target.host} does not resolve.") from exc
-        except LookupUnavailable:
-            return
+        self._gate.check(url, timeout_s=self._timeout_s)
 
     def send(self, notification: Notification) -> None:
         """Delivers once. What the receiver says beside its status is not read."""
         deadline = Deadline(self._timeout_s)
-        target = parse_target(notification.url, allow_http=self._allow_http)
+        target = self._gate.parse(notification.url)
         body = _body(notification)
         headers = _headers(notification, body)
         try:
-            addresses = self._addresses(target, self._timeout_s)
-            status = self._post(target, headers, body, CheckedBackend(addresses, deadline))
+            addresses = self._gate.addresses(target, self._timeout_s)
+            url, connection = self._gate.connect(target, addresses, deadline)
+            fields = [("Host", target.authority), *headers.items()]
+            with connection, connection.stream("POST", url, headers=fields, content=body) as response:
+                status = response.status
         except NameNotFound as exc:
             raise DeliveryFailed(f"The host {target.host} does not resolve.") from exc
         except LookupUnavailable as exc:
@@ -83,22 +68,6 @@ class WebhookNotifier:
         except httpcore.ProtocolError as exc:
             raise DeliveryFailed("The receiver's answer was not valid HTTP.") from exc
         _judge(status)
-
-    def _addresses(self, target: Target, timeout_s: float) -> Sequence[IPAddress]:
-        """Where the target may be reached. One forbidden address among several spoils them all."""
-        addresses = resolve(target.host, timeout_s=timeout_s, resolver=self._resolver)
-        if not all(is_allowed(address, allow_private=self._allow_private) for address in addresses):
-            raise TargetRefused(f"{target.host} is not on the public internet.")
-        return addresses
-
-    def _post(self, target: Target, headers: dict[str, str], body: bytes, backend: CheckedBackend) -> int:
-        url = httpcore.URL(scheme=target.scheme, host=target.host, port=target.port, target=target.path)
-        connection = httpcore.HTTPConnection(
-            url.origin, ssl_context=self._ssl_context, network_backend=backend
-        )
-        fields = [("Host", target.authority), *headers.items()]
-        with connection, connection.stream("POST", url, headers=fields, content=body) as response:
-            return response.status
 
 
 def _body(notification: Notification) -> bytes:
