@@ -2,8 +2,6 @@
 
 import asyncio
 import hashlib
-import itertools
-import random
 import ssl
 import struct
 import time
@@ -19,10 +17,9 @@ from PIL import Image, ImageFile
 
 from contract.messages import FailureCode, GenerateImage, SignedDownload
 from gpu_worker.engines.base import Failure
+from gpu_worker.transfer import FIRST_PAUSE_S, TransferFailed, tried_again
 
 TIMEOUT_S = 60.0  # for one file, all tries together
-FIRST_PAUSE_S = 0.5  # doubled after each try, with jitter
-LONGEST_PAUSE_S = 8.0
 LONGEST_TRY_S = 20.0  # after which a silent storage is asked anew
 
 FORMATS = ("PNG", "JPEG", "WEBP")  # nothing else is even tried
@@ -61,12 +58,8 @@ _BROKEN = (
 )  # fmt: skip
 
 
-class ReferenceFailed(Exception):
+class ReferenceFailed(TransferFailed):
     """The image to start from can't be had."""
-
-    def __init__(self, failure: Failure, reason: str) -> None:
-        self.failure = failure
-        super().__init__(reason)  # for the log: without the URL, which is a key
 
 
 @dataclass(frozen=True)
@@ -98,19 +91,13 @@ class References:
         if download.expires_at <= datetime.now(UTC):
             raise ReferenceFailed(EXPIRED, "expired")
         until = min(until, time.monotonic() + self._timeout_s)
-        for turn in itertools.count(1):
-            try:
-                return self._fetch_once(download, min(until, time.monotonic() + LONGEST_TRY_S))
-            except ReferenceFailed as exc:
-                pause = self._pause_s(turn)
-                if exc.failure is not AWAY or time.monotonic() + pause >= until:
-                    raise
-            time.sleep(pause)
-        raise AssertionError("unreachable: it returns or raises")
-
-    def _pause_s(self, turn: int) -> float:
-        longest: float = min(self._first_pause_s * 2 ** min(turn - 1, 10), LONGEST_PAUSE_S)
-        return longest * random.uniform(0.5, 1)  # noqa: S311 - jitter
+        return tried_again(
+            lambda end: self._fetch_once(download, end),
+            until,
+            passing=AWAY,
+            longest_try_s=LONGEST_TRY_S,
+            first_pause_s=self._first_pause_s,
+        )
 
     def _fetch_once(self, download: SignedDownload, until: float) -> bytes:
         try:

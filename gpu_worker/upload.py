@@ -1,8 +1,6 @@
 """Uploads bytes by one signed HTTP PUT, tried again until a total deadline."""
 
 import asyncio
-import itertools
-import random
 import ssl
 import time
 from datetime import UTC, datetime
@@ -12,9 +10,8 @@ import httpx
 
 from contract.messages import FailureCode, SignedUpload
 from gpu_worker.engines.base import Failure
+from gpu_worker.transfer import FIRST_PAUSE_S, TransferFailed, tried_again
 
-FIRST_PAUSE_S = 0.5  # doubled after each try, with jitter
-LONGEST_PAUSE_S = 8.0
 LONGEST_TRY_S = 60.0  # after which a silent storage is asked anew
 
 EXPIRED = Failure(
@@ -32,12 +29,8 @@ _EXPIRED_STATUSES = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.G
 _PASSING_STATUSES = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 
 
-class UploadFailed(Exception):
+class UploadFailed(TransferFailed):
     """The bytes were not stored."""
-
-    def __init__(self, failure: Failure, reason: str) -> None:
-        self.failure = failure
-        super().__init__(reason)  # for the log: without the URL, which is a key
 
 
 class Uploader:
@@ -53,19 +46,13 @@ class Uploader:
         if len(content) > upload.max_bytes:
             raise UploadFailed(TOO_LARGE, f"{len(content)} bytes, {upload.max_bytes} allowed")
         until = time.monotonic() + min(self._timeout_s, seconds_left)
-        for turn in itertools.count(1):
-            try:
-                return self._put_once(upload, content, min(until, time.monotonic() + LONGEST_TRY_S))
-            except UploadFailed as exc:
-                pause = self._pause_s(turn)
-                if exc.failure is not UNREACHABLE or time.monotonic() + pause >= until:
-                    raise
-            time.sleep(pause)
-        raise AssertionError("unreachable: it returns or raises")
-
-    def _pause_s(self, turn: int) -> float:
-        longest: float = min(self._first_pause_s * 2 ** min(turn - 1, 10), LONGEST_PAUSE_S)
-        return longest * random.uniform(0.5, 1)  # noqa: S311 - jitter
+        tried_again(
+            lambda end: self._put_once(upload, content, end),
+            until,
+            passing=UNREACHABLE,
+            longest_try_s=LONGEST_TRY_S,
+            first_pause_s=self._first_pause_s,
+        )
 
     def _put_once(self, upload: SignedUpload, content: bytes, until: float) -> None:
         try:
