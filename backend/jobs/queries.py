@@ -296,15 +296,3 @@ def _started_from(session: Session) -> list[UUID]:
 def existing(session: Session, job_ids: list[UUID]) -> set[UUID]:
     """Those that have a row, in whatever state: deleted and not erased, or reserved and not accepted, too."""
     return set(session.scalars(sa.select(Job.id).where(Job.id.in_(job_ids))))
-
-
-def any_image_open(session: Session, job_id: UUID) -> bool:
-    """Whether an image of the job has neither failed nor been stored."""
-    query = sa.select(
-        sa.exists().where(
-            ImageGeneration.job_id == job_id,
-            ImageGeneration.status.in_(_OPEN),
-            ImageGeneration.generated_at.is_(None),
-        )
-    )
-    return bool(session.scalar(query))

@@ -14,13 +14,7 @@ from backend.tasks import lifecycle
 log = logging.getLogger(__name__)
 
 # What goes away by itself: tried again with growing pauses, at most half an hour in all.
-PATIENCE: dict[str, Any] = {
-    "autoretry_for": (ServiceUnavailable, StorageUnavailable),
-    "retry_backoff": 1,
-    "retry_backoff_max": 60,
-    "retry_jitter": True,
-    "max_retries": 30,
-}
+PATIENCE = lifecycle.PATIENCE | {"autoretry_for": (ServiceUnavailable, StorageUnavailable)}
 
 
 class JobTask(Task[Any, Any]):
