@@ -27,7 +27,7 @@ from contract.messages import (
 from contract.signals import Signals
 from gpu_worker.announcer import Tally
 from gpu_worker.batcher import Batcher, Draining, EngineDied, Served
-from gpu_worker.engines.base import Failure, ImageRequest, Picture
+from gpu_worker.engines.base import CANCELED, Failure, ImageRequest, Picture
 from gpu_worker.fail_open import FailOpen
 from gpu_worker.finisher import Finisher, Stored
 from gpu_worker.reference import ReferenceFailed, References, Start
@@ -43,7 +43,6 @@ ENGINE_TURNS = 3  # how often an image is given to the engine within one deliver
 FIRST_PAUSE_S = 0.5  # between the turns; doubled each time, with jitter
 AGAIN = {FailureCode.OUT_OF_MEMORY, FailureCode.ENGINE_FAILED, FailureCode.PROVIDER_FAILED}
 
-CANCELED = Failure(FailureCode.CANCELED, "The job was canceled.", retryable=False)
 TOO_LATE = Failure(
     FailureCode.DEADLINE_EXCEEDED, "The image was not made before its deadline.", retryable=True
 )

@@ -10,11 +10,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from backend.errors import QueueFull, QuotaReached
-from backend.jobs.models import ENDED, Job, Status
+from backend.jobs.models import OPEN, Job
 
 AT_ONCE = 64  # requests of one size that may be accepted at the same moment without passing a limit together
 
-_OPEN = tuple(status for status in Status if status not in ENDED)
 _EVERYBODY = "\n"  # no owner is called that
 
 
@@ -48,7 +47,7 @@ def _left(session: Session, whose: str, images: int, limit: int) -> int:
 
 def _open_images(session: Session, whose: str) -> int:
     query = sa.select(sa.func.coalesce(sa.func.sum(Job.total), 0)).where(
-        Job.status.in_(_OPEN), Job.deleted_at.is_(None)
+        Job.status.in_(OPEN), Job.deleted_at.is_(None)
     )
     if whose != _EVERYBODY:
         query = query.where(Job.owner == whose)

@@ -14,7 +14,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from backend.jobs.models import ENDED, ImageGeneration, Job, Status
+from backend.jobs.models import OPEN, ImageGeneration, Job, Status
 from contract.queues import BANDS
 
 Priority = Literal["low", "normal", "high"]
@@ -23,8 +23,7 @@ FIRST_BAND = 4  # images; also how many of an owner's are moved forward at once
 PACE_FROM = 20  # newest images that tell how long one takes
 
 _ORDER: dict[str | None, int] = {"high": 0, "normal": 1, None: 1, "low": 2}
-_OPEN = tuple(status for status in Status if status not in ENDED)
-_UNMADE = sa.and_(ImageGeneration.status.in_(_OPEN), ImageGeneration.generated_at.is_(None))
+_UNMADE = sa.and_(ImageGeneration.status.in_(OPEN), ImageGeneration.generated_at.is_(None))
 
 
 def band_of(rank: int) -> int:
@@ -68,7 +67,7 @@ def _others(job: Job) -> sa.Select[Any]:
     """Open jobs of the same owner for the same model: their ids and priorities."""
     return sa.select(Job.id, Job.input["priority"].as_string()).where(
         Job.owner == job.owner,
-        Job.status.in_(_OPEN),
+        Job.status.in_(OPEN),
         Job.deleted_at.is_(None),
         Job.id != job.id,
         Job.input["model"].as_string() == job.input.get("model"),
@@ -146,7 +145,7 @@ def passed_over(session: Session, now: datetime, patience: timedelta) -> list[UU
         sa.select(Job.owner, ImageGeneration.model, Job.id, sa.func.min(ImageGeneration.band))
         .join(Job.images)
         .where(
-            Job.status.in_(_OPEN),
+            Job.status.in_(OPEN),
             Job.deleted_at.is_(None),
             ImageGeneration.status == Status.PENDING,
             ImageGeneration.band > 0,
@@ -196,7 +195,7 @@ def run_beside_its_chord(session: Session, job_id: UUID) -> int | None:
     query = sa.select(Job.run).where(
         Job.id == job_id,
         Job.moved_forward_at.is_not(None),
-        Job.status.in_(_OPEN),
+        Job.status.in_(OPEN),
         ~sa.exists().where(ImageGeneration.job_id == job_id, _UNMADE),
     )
     return session.scalar(query)

@@ -23,6 +23,7 @@ class Status(StrEnum):
 
 
 ENDED = frozenset({Status.COMPLETED, Status.PARTIALLY_COMPLETED, Status.FAILED, Status.CANCELED})
+OPEN = tuple(status for status in Status if status not in ENDED)
 
 
 def _status_column() -> Mapped[Status]:

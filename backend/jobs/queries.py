@@ -11,9 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, selectinload
 
 from backend.jobs import ids
-from backend.jobs.models import ENDED, IdempotencyKey, ImageGeneration, Job, Status, WebhookDelivery
-
-_OPEN = tuple(status for status in Status if status not in ENDED)
+from backend.jobs.models import ENDED, OPEN, IdempotencyKey, ImageGeneration, Job, Status, WebhookDelivery
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ def demand(session: Session, models: Collection[str]) -> dict[str, Demand]:
         sa.select(ImageGeneration.model, ImageGeneration.status, sa.func.count(), sa.func.min(since))
         .where(
             ImageGeneration.model.in_(models),
-            ImageGeneration.status.in_(_OPEN),
+            ImageGeneration.status.in_(OPEN),
             ImageGeneration.generated_at.is_(None),
         )
         .group_by(ImageGeneration.model, ImageGeneration.status)
@@ -130,10 +128,10 @@ def open_jobs(session: Session) -> dict[str, int]:
     """How many jobs have not ended, by status."""
     query = (
         sa.select(Job.status, sa.func.count())
-        .where(Job.status.in_(_OPEN), Job.deleted_at.is_(None))
+        .where(Job.status.in_(OPEN), Job.deleted_at.is_(None))
         .group_by(Job.status)
     )
-    return _counted(session, query, _OPEN)
+    return _counted(session, query, OPEN)
 
 
 def ended_jobs(session: Session, after: datetime) -> dict[str, int]:
@@ -182,7 +180,7 @@ def silent(session: Session, older_than: datetime, limit: int = 500) -> list[UUI
     query = (
         sa.select(Job.id)
         .where(
-            Job.status.in_(_OPEN),
+            Job.status.in_(OPEN),
             Job.dispatched_at < older_than,
             Job.updated_at < older_than,
             Job.deleted_at.is_(None),
@@ -197,7 +195,7 @@ def to_cancel(session: Session, now: datetime, limit: int = 500) -> list[UUID]:
     """Open jobs whose clients did not want to wait for longer than until now."""
     query = (
         sa.select(Job.id)
-        .where(Job.status.in_(_OPEN), Job.cancel_at < now, Job.deleted_at.is_(None))
+        .where(Job.status.in_(OPEN), Job.cancel_at < now, Job.deleted_at.is_(None))
         .limit(limit)
     )
     return list(session.scalars(query))
@@ -207,7 +205,7 @@ def overdue(session: Session, now: datetime, limit: int = 500) -> list[UUID]:
     """Open jobs whose deadline has passed."""
     query = (
         sa.select(Job.id)
-        .where(Job.status.in_(_OPEN), Job.deadline_at < now, Job.deleted_at.is_(None))
+        .where(Job.status.in_(OPEN), Job.deadline_at < now, Job.deleted_at.is_(None))
         .limit(limit)
     )
     return list(session.scalars(query))
@@ -288,7 +286,7 @@ def _started_from(session: Session) -> list[UUID]:
     found: list[UUID] = []
     for role in ids.ROLES:
         image_id = Job.input[role]["image_id"].as_string()
-        query = sa.select(image_id).where(Job.status.in_(_OPEN), image_id.is_not(None))
+        query = sa.select(image_id).where(Job.status.in_(OPEN), image_id.is_not(None))
         found += [UUID(one) for one in session.scalars(query)]
     return found
 

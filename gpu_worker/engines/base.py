@@ -68,6 +68,8 @@ class Failure:
 
 Outcome = Picture | Failure
 
+CANCELED = Failure(FailureCode.CANCELED, "The job was canceled.", retryable=False)
+
 
 class Watch(Protocol):
     """What an engine reports to, and asks, while it works. All calls are cheap: make them each step."""

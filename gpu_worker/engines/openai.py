@@ -18,7 +18,7 @@ import openai
 from PIL import Image, ImageOps
 
 from contract.messages import Device, FailureCode, JsonScalar, ModelCard
-from gpu_worker.engines.base import EngineState, Failure, ImageRequest, Outcome, Picture, Watch
+from gpu_worker.engines.base import CANCELED, EngineState, Failure, ImageRequest, Outcome, Picture, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,6 @@ ONLY_A_LINK = Failure(
     "The images provider answered with a link, and not with the image itself (b64_json).",
     retryable=False,
 )
-CANCELED = Failure(FailureCode.CANCELED, "The job was canceled.", retryable=False)
 
 
 class BadImage(Exception):

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageOps
 
 from contract.messages import FailureCode
-from gpu_worker.engines.base import Failure, ImageRequest, Spent, Watch
+from gpu_worker.engines.base import CANCELED, Failure, ImageRequest, Spent, Watch
 from gpu_worker.engines.diffusers import memory
 from gpu_worker.engines.diffusers.catalog import ModelEntry
 from gpu_worker.engines.diffusers.embed_cache import EmbedCache
@@ -24,7 +24,6 @@ logger = logging.getLogger(__name__)
 PREVIEW_EVERY_S = 0.3
 DECODE_ALONE_FROM = 512 * 512  # pixels: from here on decoding several at once gains nothing, and takes memory
 
-CANCELED = Failure(FailureCode.CANCELED, "The job was canceled.", retryable=False)
 NOT_A_NUMBER = Failure(
     FailureCode.ENGINE_FAILED, "The model's arithmetic overflowed: there is no image.", retryable=True
 )

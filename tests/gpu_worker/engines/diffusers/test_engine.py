@@ -10,9 +10,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from contract.messages import FailureCode
-from gpu_worker.engines.base import EngineLost, Failure, Picture
+from gpu_worker.engines.base import CANCELED, EngineLost, Failure, Picture
 from gpu_worker.engines.diffusers.catalog import Limits
-from gpu_worker.engines.diffusers.making import CANCELED
 from gpu_worker.engines.diffusers.weights import inspect
 from tests.gpu_worker.engines.diffusers.conftest import TinyModels
 from tests.gpu_worker.engines.diffusers.rig import SIZE, STEPS, Rig, Watching, entry, same, seeds
