@@ -111,6 +111,7 @@ class Settings(BaseSettings):
     # what is let in; 0: no limit
     max_requests_per_minute: int = Field(default=0, ge=0)  # that ask for work, of one owner
     max_open_images_per_owner: int = Field(default=10_000, ge=0)  # in jobs that have not ended
+    max_running_images_per_owner: int = Field(default=0, ge=0)  # that nodes are given at once
     max_open_images: int = Field(default=100_000, ge=0)  # of all owners together
 
     # the order of images

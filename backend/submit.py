@@ -85,7 +85,8 @@ def submit(
             store.accept(session, job, now())
             if prepared.plans:
                 store.plan(session, job, prepared.plans, now())
-            first = answer(_loaded(session, job.id))
+            band = _dispatching(session, job)
+            first = answer(job)
             if idempotency_key:
                 session.add(
                     IdempotencyKey(
@@ -102,20 +103,13 @@ def submit(
         if idempotency_key and queries.is_lock_timeout(exc.__cause__):
             raise IdempotencyInFlight from exc
         raise
-    dispatch_or_leave(resources, job.id)
+    _publish_or_leave(resources, job, band)
     return Submission(job.id, first, replayed=False)
 
 
 def _limits(resources: Resources) -> admission.Limits:
     settings = resources.settings
     return admission.Limits(per_owner=settings.max_open_images_per_owner, in_all=settings.max_open_images)
-
-
-def _loaded(session: Session, job_id: UUID) -> Job:
-    session.flush()
-    job = queries.get(session, job_id)
-    assert job is not None
-    return job
 
 
 def _fingerprint(pipeline: Pipeline, request: JobRequest) -> str:
@@ -178,31 +172,42 @@ def _store_files(resources: Resources, job: Job, prepared: Prepared) -> None:
 
 def dispatch(resources: Resources, job_id: UUID) -> None:
     """Gives the job to the broker. Raises `BrokerUnavailable`. May be done twice."""
-    with resources.db.read_scope() as session:
-        job = queries.get(session, job_id)
+    with resources.db.session_scope() as session:
+        job = store.lock(session, job_id)
         if job is None or job.status in ENDED:
             return
-        canvas = PIPELINES[job.pipeline].canvas(job, planned=store.planned(session, job))
-        band = fairness.band_of_job(session, job)
+        band = _dispatching(session, job)
+    _publish(resources, job, band)
+
+
+def _dispatching(session: Session, job: Job) -> int:
+    """Notes that the job is dispatched, as it mostly is: that spares a second transaction. Its band."""
+    store.dispatching(job, now())
+    return fairness.band_of_job(session, job)
+
+
+def _publish(resources: Resources, job: Job, band: int) -> None:
+    """Raises `BrokerUnavailable`; the job counts as not dispatched then."""
+    canvas = PIPELINES[job.pipeline].canvas(job, planned=bool(job.images))
     for step in getattr(canvas, "tasks", [canvas]):
         step.set(priority=priority_of(band, resources.settings.broker_url))
     try:
         if job.run > 1:  # the result of an earlier run stands under the same id
-            resources.celery.backend.forget(str(job_id))
-        canvas.apply_async(task_id=str(job_id))
+            resources.celery.backend.forget(str(job.id))
+        canvas.apply_async(task_id=str(job.id))
     except (OperationalError, redis.RedisError, RuntimeError, OSError) as exc:
+        with resources.db.session_scope() as session:
+            store.undispatched(session, job.id)
         raise BrokerUnavailable from exc
-    with resources.db.session_scope() as session:
-        store.dispatched(session, job_id, now())
 
 
-def dispatch_or_leave(resources: Resources, job_id: UUID) -> None:
+def _publish_or_leave(resources: Resources, job: Job, band: int) -> None:
     """Dispatches now if the broker is there; else the sweep does it later. The job is safe in both cases."""
     try:
-        dispatch(resources, job_id)
-        notify.kick(resources, job_id)
+        _publish(resources, job, band)
+        notify.kick(resources, job)
     except BrokerUnavailable as exc:
-        log.warning("job %s waits for the broker: %s", job_id, exc.__cause__)
+        log.warning("job %s waits for the broker: %s", job.id, exc.__cause__)
 
 
 # -- steering -----------------------------------------------------------------------------------------
@@ -227,17 +232,18 @@ def cancel_late(resources: Resources, job_id: UUID) -> None:
 
 
 def _tell_of_cancel(resources: Resources, job: Job) -> None:
-    lifecycle.stop_nodes(resources, job.id)
     lifecycle.publish_end(resources, job)
-    notify.kick(resources, job.id)
+    notify.kick(resources, job)
 
 
 def retry(resources: Resources, job_id: UUID, owner: str) -> None:
     """Runs again what failed, under the same id. Raises `NotFound`, or `Conflict` if nothing failed."""
     deadline = timedelta(seconds=resources.settings.job_deadline_s)
     with resources.db.session_scope() as session:
-        store.retry(session, _owned(session, job_id, owner), now(), deadline)
-    dispatch_or_leave(resources, job_id)
+        job = _owned(session, job_id, owner)
+        store.retry(session, job, now(), deadline)
+        band = _dispatching(session, job)
+    _publish_or_leave(resources, job, band)
 
 
 def delete(resources: Resources, job_id: UUID, owner: str) -> None:
@@ -247,11 +253,8 @@ def delete(resources: Resources, job_id: UUID, owner: str) -> None:
     """
     with resources.db.session_scope() as session:
         job = _owned(session, job_id, owner)
-        running = job.status not in ENDED
         job.deleted_at = now()
-    if running:
-        lifecycle.stop_nodes(resources, job_id)
-    lifecycle.forget_result(resources, job_id)
+    lifecycle.forget_result(resources, job)
     try:
         retention.erase(resources.db, resources.storage, job)
     except StorageError as exc:

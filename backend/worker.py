@@ -11,11 +11,11 @@ from celery.utils.dispatch import Signal
 from backend import prune, resources, sweep
 from backend.celery_app import app
 from backend.settings import Settings
-from backend.tasks import lifecycle, media, notify, prompts, references
+from backend.tasks import media, notify, prompts, references, reports
 from contract.queues import CPU_QUEUES, PRUNE, SWEEP
 
 # imported: that is what registers their tasks
-TASK_MODULES = (lifecycle, media, notify, prompts, prune, references, sweep)
+TASK_MODULES = (media, notify, prompts, prune, references, reports, sweep)
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 

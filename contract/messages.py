@@ -161,12 +161,10 @@ class ImageFailure(Message):
     attempts: int = Field(ge=0, default=1)
 
 
-ImageResult = Annotated[GeneratedImage | ImageFailure, Field(discriminator="kind")]
-
-
 class ImageStarted(Message):
     """The node's word that it has begun with an image."""
 
+    kind: Literal["started"] = "started"
     job_id: UUID
     image_id: UUID
     index: int
@@ -174,6 +172,10 @@ class ImageStarted(Message):
     node: str
     attempts: int
     started_at: AwareDatetime
+
+
+ImageResult = Annotated[GeneratedImage | ImageFailure, Field(discriminator="kind")]
+ImageReport = Annotated[ImageStarted | GeneratedImage | ImageFailure, Field(discriminator="kind")]
 
 
 class LoraCard(Message):
@@ -236,6 +238,7 @@ class NodeAnnouncement(Message):
     state: Literal["starting", "ready", "draining"] = "ready"
     concurrency: int = 1
     running: int = 0  # images in hand
+    in_hand: tuple[UUID, ...] = ()  # their ids: what keeps their leases
     doing: str | None = None  # in words: what the engine is at
     memory_used_bytes: int | None = None  # of the device
     done: int = 0  # images made since the start

@@ -1,14 +1,14 @@
 """What a node may do in Redis: the rules of its ACL user, written against the keys and commands that it uses.
 
-A node consumes the queues of models, reports to two others, and keeps its results; it can't read the other
+A node consumes the queues of models and reports to one other; it can't read the other
 queues, what CPU workers have in hand, or what it has no name for (no KEYS, no SCAN), and it can neither empty
-nor configure the server. Lua is allowed, because Celery counts a chord's parts by a script: a script may do
-no more than the user who calls it.
+nor configure the server. Lua is allowed, because kombu gives back a lock by a script: a script may do no more
+than the user who calls it.
 """
 
 from typing import Final
 
-from contract.queues import DEFAULT_QUEUE, MEDIA_QUEUE
+from contract.queues import DEFAULT_QUEUE
 
 # What nodes have taken and not yet acknowledged, apart from what CPU workers have
 NODE_UNACKED: Final = {
@@ -20,14 +20,11 @@ NODE_UNACKED: Final = {
 _OWN: Final = (
     "~gpu.*",
     *(f"~{key}" for key in NODE_UNACKED.values()),
-    "~celery-task-meta-*",  # results
-    "~celery-taskset-meta-*",  # chords
     "~fanfare:attempts:*",
     "~fanfare:alone:*",
     "~fanfare:result:*",
     "~fanfare:progress:*",
     "~fanfare:previews:*",
-    "&celery-task-meta-*",  # who waits for a result is told
     "&/*.celeryev/worker.*",  # signs of life, for Flower
 )
 _COMMANDS: Final = {
@@ -35,11 +32,12 @@ _COMMANDS: Final = {
     "queues": ("brpop", "lpush", "rpush", "llen"),
     "what is not acknowledged": ("hset", "hget", "hdel", "zadd", "zrem", "zrange"),
     "transactions": ("watch", "unwatch", "multi", "exec"),
-    "results, counters, progress": ("get", "set", "del", "expire", "incrby", "decrby", "publish"),
-    "chords": ("eval", "evalsha", "script|load", "sadd", "sismember", "zcount", "exists"),
+    "results, counters, progress": ("get", "set", "expire", "incrby", "decrby"),
+    "the lock of who looks for ended leases": ("eval", "evalsha", "script|load", "exists"),
+    "heartbeats": ("publish",),
 }
 
-_REPORTED_TO: Final = (DEFAULT_QUEUE, MEDIA_QUEUE)
+_REPORTED_TO: Final = (DEFAULT_QUEUE,)
 _PRIORITY: Final = "??[1-9]"  # kombu's separator, two bytes, and a priority
 
 # (commands, keys): what may be done with what belongs to others, each for itself

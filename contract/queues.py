@@ -1,7 +1,7 @@
 """Queue names, task names, routes and the Celery settings: both apps load these, and nothing else.
 
-The worker that ends a chord's last header task publishes its callback, so a GPU node must route the
-backend's tasks exactly as the backend does: that is why the routes are part of the contract.
+A node reports to the backend by a task of the backend's, so it must route that exactly as the backend does:
+that is why the routes are part of the contract.
 """
 
 from typing import Any
@@ -11,8 +11,7 @@ GENERATE_PROMPTS = "fanfare.generate_prompts"
 MAP_PROMPTS = "fanfare.map_prompts"
 GENERATE_IMAGE = "fanfare.generate_image"
 SAVE_IMAGES = "fanfare.save_images"
-IMAGE_STARTED = "fanfare.image_started"
-IMAGE_ENDED = "fanfare.image_ended"
+TAKE_REPORTS = "fanfare.take_reports"
 DELIVER_WEBHOOK = "fanfare.deliver_webhook"
 SWEEP = "fanfare.sweep"
 PRUNE = "fanfare.prune"
@@ -28,8 +27,7 @@ TASK_ROUTES: dict[str, dict[str, str]] = {
     GENERATE_PROMPTS: {"queue": LLM_QUEUE},
     MAP_PROMPTS: {"queue": DEFAULT_QUEUE},
     SAVE_IMAGES: {"queue": MEDIA_QUEUE},
-    IMAGE_STARTED: {"queue": DEFAULT_QUEUE},
-    IMAGE_ENDED: {"queue": DEFAULT_QUEUE},
+    TAKE_REPORTS: {"queue": DEFAULT_QUEUE},
     DELIVER_WEBHOOK: {"queue": NOTIFY_QUEUE},
     SWEEP: {"queue": DEFAULT_QUEUE},
     PRUNE: {"queue": MEDIA_QUEUE},
@@ -39,8 +37,9 @@ TASK_ROUTES: dict[str, dict[str, str]] = {
 BANDS = 10  # in which messages of one queue wait, 0 first: on Redis a list each, on RabbitMQ a priority each
 
 VISIBILITY_TIMEOUT_S = 1800  # must exceed the longest task plus the longest countdown
-RESULT_EXPIRES_S = 3600
-CHORD_EXPIRES_S = 7 * 86400
+LEASE_S = 90  # the same for what nodes have in hand: they renew it as long as they work
+RESULT_EXPIRES_S = 600  # what Celery's users have to read the end of a job; all else reads the database
+CHORD_EXPIRES_S = 7 * 86400  # of pipelines that use chords
 
 
 def gpu_queue(model: str) -> str:
@@ -83,7 +82,7 @@ def celery_settings(broker_url: str, result_url: str) -> dict[str, Any]:
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,  # nobody hoards
-        "task_ignore_result": True,  # but for chord headers and the task under the client's id
+        "task_ignore_result": True,  # but for the task under the client's id
         "result_expires": RESULT_EXPIRES_S,
         "result_chord_expires": CHORD_EXPIRES_S,
         "result_backend_always_retry": True,

@@ -6,6 +6,7 @@ of known models. Key names are part of the contract: Redis ACLs for nodes are wr
 
 import base64
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import cast
 from uuid import UUID
@@ -20,6 +21,7 @@ MODELS = "fanfare:models"  # hash: alias -> ModelCard, of every node ever seen
 NODE_GONE_AFTER_S = 15
 FLAG_TTL_S = 2 * 86400
 PREVIEW_TTL_S = 600
+ENDED_TTL_S = 600  # of what is left of a job that has ended
 
 
 def _cancel_key(job_id: UUID) -> str:
@@ -55,6 +57,15 @@ def connect(result_url: str) -> "redis.Redis":
         socket_connect_timeout=2,
         health_check_interval=30,
     )
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What is known of an image when its message comes."""
+
+    number: int = 1  # which delivery this is, over all nodes and restarts; from 1
+    unwanted: bool = False  # its job has ended
+    kept_result: str | None = None  # what was made of it before
 
 
 class Signals:
@@ -107,17 +118,28 @@ class Signals:
 
     # -- jobs -----------------------------------------------------------------------------------------
 
-    def cancel(self, job_id: UUID) -> None:
-        """Tells all nodes that nobody wants this job's images any more."""
-        self._redis.set(_cancel_key(job_id), 1, ex=FLAG_TTL_S)
-
-    def canceled(self, job_ids: Iterable[UUID]) -> set[UUID]:
-        """Those of the jobs that were canceled."""
+    def unwanted(self, job_ids: Iterable[UUID]) -> dict[UUID, int]:
+        """The last run of which nobody wants anything; jobs of which everything is wanted are missing."""
         ids = list(job_ids)
         if not ids:
-            return set()
-        flags = cast("list[str | None]", self._redis.mget([_cancel_key(job_id) for job_id in ids]))
-        return {job_id for job_id, flag in zip(ids, flags, strict=True) if flag}
+            return {}
+        runs = cast("list[str | None]", self._redis.mget([_cancel_key(job_id) for job_id in ids]))
+        return {job_id: int(run) for job_id, run in zip(ids, runs, strict=True) if run}
+
+    def end(self, job_id: UUID, run: int, image_ids: Iterable[UUID], *, may_wait: bool) -> None:
+        """The run has ended, well or not: tells all nodes, and forgets what was noted of it.
+
+        What stays for a while is the word that nobody wants its images: for minutes, as a message may come
+        again whose node died right after its work; or where messages of it `may_wait` in a queue, as long as
+        they may.
+        """
+        noted = [
+            key(image_id, run) for image_id in image_ids for key in (_attempts_key, _alone_key, _result_key)
+        ]
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.delete(_progress_key(job_id), _previews_key(job_id), *noted)
+        pipe.set(_cancel_key(job_id), run, ex=FLAG_TTL_S if may_wait else ENDED_TTL_S)
+        pipe.execute()
 
     def report_progress(self, fractions: Mapping[UUID, Mapping[int, float]]) -> None:
         """How far (0 to 1) images of these jobs are, by index."""
@@ -154,22 +176,21 @@ class Signals:
         answer = cast("dict[str, str]", self._redis.hgetall(_previews_key(job_id)))
         return {int(index): jpeg for index, jpeg in answer.items()}
 
-    def forget(self, job_id: UUID) -> None:
-        """The job has ended: its progress and its previews are of no more interest."""
-        self._redis.delete(_progress_key(job_id), _previews_key(job_id))
-
     # -- images ---------------------------------------------------------------------------------------
 
-    def count_attempt(self, image_id: UUID, run: int) -> int:
-        """Raises the number of times that this run of the image was begun, and returns it (from 1)."""
-        key = _attempts_key(image_id, run)
-        pipe = self._redis.pipeline(transaction=True)
-        pipe.incr(key)
-        pipe.expire(key, FLAG_TTL_S)
-        return int(pipe.execute()[0])
+    def receive(self, job_id: UUID, image_id: UUID, run: int) -> Delivery:
+        """Counts that this run of the image was delivered once more, and tells what else is known of it."""
+        attempts = _attempts_key(image_id, run)
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.incr(attempts)
+        pipe.expire(attempts, FLAG_TTL_S)
+        pipe.get(_cancel_key(job_id))
+        pipe.get(_result_key(image_id, run))
+        number, _, unwanted_run, kept = pipe.execute()
+        return Delivery(int(number), unwanted_run is not None and int(unwanted_run) >= run, kept)
 
     def take_back_attempt(self, image_id: UUID, run: int) -> None:
-        """Undoes `count_attempt` for an image that was handed back before anything was done for it."""
+        """Undoes the count of `receive` for an image that was handed back before anything was done for it."""
         key = _attempts_key(image_id, run)
         pipe = self._redis.pipeline(transaction=True)
         pipe.decr(key)
@@ -194,7 +215,3 @@ class Signals:
     def keep_result(self, image_id: UUID, run: int, result_json: str) -> None:
         """Keeps the first result of this run of the image, for the case that its message comes twice."""
         self._redis.set(_result_key(image_id, run), result_json, nx=True, ex=FLAG_TTL_S)
-
-    def kept_result(self, image_id: UUID, run: int) -> str | None:
-        """What `keep_result` kept."""
-        return cast("str | None", self._redis.get(_result_key(image_id, run)))

@@ -6,7 +6,7 @@ from celery import Celery
 from celery.exceptions import SecurityWarning
 
 from contract.node_access import NODE_UNACKED
-from contract.queues import celery_settings
+from contract.queues import LEASE_S, celery_settings
 from gpu_worker.settings import Settings
 
 
@@ -14,7 +14,11 @@ def create_celery_app(settings: Settings) -> Celery:
     """An app of its own, with no tasks yet (`gpu_worker.tasks.register_tasks` adds them)."""
     app = Celery("gpu_worker", set_as_current=False)
     app.conf.update(celery_settings(settings.broker_url, settings.result_url))
-    app.conf.broker_transport_options = {**app.conf.broker_transport_options, **NODE_UNACKED}
+    app.conf.broker_transport_options = {
+        **app.conf.broker_transport_options,
+        **NODE_UNACKED,
+        "visibility_timeout": LEASE_S,  # of what is renewed: `leases`
+    }
     app.conf.update(
         # A thread can't be terminated: what is in hand when the connection is lost is finished, and
         # its second delivery gets the result that was kept.

@@ -24,7 +24,7 @@ from contract.messages import (
     Timings,
     seconds_left,
 )
-from contract.signals import Signals
+from contract.signals import Delivery, Signals
 from gpu_worker.announcer import Tally
 from gpu_worker.batcher import Batcher, Draining, EngineDied, Served
 from gpu_worker.engines.base import CANCELED, Failure, ImageRequest, Picture
@@ -41,6 +41,8 @@ Result = GeneratedImage | ImageFailure
 
 ENGINE_TURNS = 3  # how often an image is given to the engine within one delivery
 FIRST_PAUSE_S = 0.5  # between the turns; doubled each time, with jitter
+# Of one run of an image; it comes again with another URL, or nobody will ask for it
+NOT_KEPT = {FailureCode.UPLOAD_EXPIRED, FailureCode.CANCELED}
 AGAIN = {FailureCode.OUT_OF_MEMORY, FailureCode.ENGINE_FAILED, FailureCode.PROVIDER_FAILED}
 
 TOO_LATE = Failure(
@@ -94,14 +96,32 @@ class Generation:
         self._lock = threading.Lock()
 
     def make(self, raw: object) -> Result:
-        """One `GenerateImage` in its wire form -> its result. Raises `Draining`, else nothing on purpose."""
+        """One `GenerateImage` in its wire form -> its result, which is reported. Raises `Draining` alone."""
         try:
             message = GenerateImage.model_validate(raw)
         except ValidationError as exc:
             faults = exc.errors(include_input=False, include_url=False)  # the input may hold a signed URL
             logger.error("A message that is not valid: %s", faults)  # noqa: TRY400 - the faults tell all
-            return result_for_unreadable(raw, self._node)
-        return self._make_once(message)
+            return self._give_up(result_for_unreadable(raw, self._node))
+        try:
+            return self._make_once(message)
+        except Draining:
+            raise
+        except Exception:
+            logger.exception("A defect of the node")
+            text = "The node failed in a way that it doesn't know."
+            return self._give_up(result_for_unreadable(raw, self._node, FailureCode.INTERNAL, text))
+
+    def in_hand(self) -> tuple[UUID, ...]:
+        """Ids of the images that are being made, stored or reported."""
+        with self._lock:
+            return tuple(image_id for image_id, _ in self._in_hand)
+
+    def _give_up(self, failure: ImageFailure) -> ImageFailure:
+        """Reports a failure, unless not even its job can be told."""
+        if failure.job_id != _NOBODY:
+            self._parts.reports.ended(failure)
+        return failure
 
     def _make_once(self, message: GenerateImage) -> Result:
         """A message that is delivered again while its image is in hand waits for that one's result."""
@@ -123,29 +143,29 @@ class Generation:
         return result
 
     def _repeat_or_make(self, message: GenerateImage) -> Result:
-        kept = self._kept_result(message)
-        if kept is None:
-            result = self._attempt(message)
+        receive = self._parts.signals.receive
+        delivery = self._parts.fail_open(
+            lambda: receive(message.job_id, message.image_id, message.run), Delivery()
+        )
+        result = _read(delivery.kept_result)
+        if result is None:
+            result = self._attempt(message, delivery)
             self._keep(result)
             self._parts.tally.count(made=isinstance(result, GeneratedImage))
-        else:
-            result = kept
         self._parts.reports.ended(result)
         return result
 
-    def _attempt(self, message: GenerateImage) -> Result:
+    def _attempt(self, message: GenerateImage, delivery: Delivery) -> Result:
         attempt = 0
         try:
-            self._refuse_what_is_of_no_use(message)
-            attempt = self._count_attempt(message)
+            self._refuse_what_is_of_no_use(message, delivery)
+            attempt = delivery.number
             self._refuse_poison(message, attempt)
             return self._made(message, attempt)
         except NotMade as exc:
             logger.info("Image %s failed: %s", message.image_id, exc.failure.code)
-            if attempt and exc.failure.code is FailureCode.UPLOAD_EXPIRED:
-                self._take_back_attempt(
-                    message, attempt
-                )  # the image comes again, and no node was lost over it
+            if exc.failure.code is FailureCode.UPLOAD_EXPIRED:
+                self._take_back_attempt(message, delivery.number)  # it comes again, and no node was lost
             return result_of_failure(message, exc.failure, self._node, attempt)
 
     def _made(self, message: GenerateImage, attempt: int) -> GeneratedImage:
@@ -161,7 +181,9 @@ class Generation:
 
     # -- before ---------------------------------------------------------------------------------------
 
-    def _refuse_what_is_of_no_use(self, message: GenerateImage) -> None:
+    def _refuse_what_is_of_no_use(self, message: GenerateImage, delivery: Delivery) -> None:
+        if delivery.unwanted:
+            raise NotMade(CANCELED)
         card = self._models.get(message.model)
         if card is None:
             raise NotMade(NOT_HERE)
@@ -173,18 +195,6 @@ class Generation:
             raise NotMade(TOO_LATE)
         if expired(message.upload):
             raise NotMade(EXPIRED)
-        if self._canceled(message):
-            raise NotMade(CANCELED)
-
-    def _canceled(self, message: GenerateImage) -> bool:
-        ask = self._parts.signals.canceled
-        nobody: set[UUID] = set()
-        return message.job_id in self._parts.fail_open(lambda: ask([message.job_id]), nobody)
-
-    def _count_attempt(self, message: GenerateImage) -> int:
-        """Which delivery this is, over all nodes and restarts."""
-        count = self._parts.signals.count_attempt
-        return self._parts.fail_open(lambda: count(message.image_id, message.run), 1)
 
     def _refuse_poison(self, message: GenerateImage, attempt: int) -> None:
         """A prompt that kills its node ends here.
@@ -254,7 +264,7 @@ class Generation:
             due.set()
 
         future = parts.batcher.submit(request, message.job_id, alone=alone, on_begin=on_begin)
-        parts.watch.track(request.id, message.job_id, message.index, future)
+        parts.watch.track(request.id, message.job_id, message.run, message.index, future)
         future.add_done_callback(lambda _: due.set())
         due.wait(timeout=max(_left(message), 0))
         if turn == 1 and begun.is_set():
@@ -323,21 +333,18 @@ class Generation:
             made_with=dict(picture.made_with),
         )
 
-    def _kept_result(self, message: GenerateImage) -> Result | None:
-        kept_result = self._parts.signals.kept_result
-        text = self._parts.fail_open(lambda: kept_result(message.image_id, message.run), None)
-        if text is None:
-            return None
-        try:
-            return _RESULT.validate_json(text)
-        except ValidationError:  # of another version
-            return None
-
     def _keep(self, result: Result) -> None:
-        if isinstance(result, ImageFailure) and result.code is FailureCode.UPLOAD_EXPIRED:
-            return  # its upload is signed anew, and it comes again in the same run
+        if isinstance(result, ImageFailure) and result.code in NOT_KEPT:
+            return
         keep, text = self._parts.signals.keep_result, result.model_dump_json()
         self._parts.fail_open(lambda: keep(result.image_id, result.run, text), None)
+
+
+def _read(kept: str | None) -> Result | None:
+    try:
+        return None if kept is None else _RESULT.validate_json(kept)
+    except ValidationError:  # of another version
+        return None
 
 
 def result_of_failure(message: GenerateImage, failure: Failure, node: str, attempts: int) -> ImageFailure:

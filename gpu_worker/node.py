@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from datetime import UTC, datetime
+from typing import Any
 
 import redis
 from celery import signals as celery_signals
@@ -28,6 +29,7 @@ from gpu_worker.engines.base import Engine
 from gpu_worker.fail_open import FailOpen
 from gpu_worker.finisher import Finisher
 from gpu_worker.generation import Generation, Parts
+from gpu_worker.leases import Leases
 from gpu_worker.life_sign import LifeSign
 from gpu_worker.log import set_up_log
 from gpu_worker.registry import ENGINES
@@ -86,12 +88,12 @@ class Node:
         self._vigil = Vigil(self._engine_thread.silent_for, settings.node_stall_s, self._end_the_stall)
         self._announcer = Announcer(signals, fail_open, self._describe, settings.node_announce_s)
         finisher = Finisher(Uploader(settings.upload_timeout_s), f"Fanfare {__version__}")
-        parts = Parts(
-            self._batcher, self._watch, finisher, signals, fail_open, Reports(self._app), self._tally
-        )
+        self._reports = Reports(self._app)
+        self._leases = Leases(self._channel)
+        parts = Parts(self._batcher, self._watch, finisher, signals, fail_open, self._reports, self._tally)
         cards = {card.name: card for card in self._cards}
-        generation = Generation(self.name, cards, parts, attempts_allowed=settings.node_attempts)
-        register_tasks(self._app, generation, self.name)
+        self._generation = Generation(self.name, cards, parts, attempts_allowed=settings.node_attempts)
+        register_tasks(self._app, self._generation)
 
     def run(self) -> int:
         """Serves until it is told to leave; the exit code of the process."""
@@ -102,11 +104,14 @@ class Node:
                 stop_taking=self._stop_taking,
                 in_hand=lambda: self._tally.running,
                 drop=self._watch.drop_all,
-                abandon=self._engine_thread.hand_back,
+                abandon=self._abandon,
                 leave=self._leave,
             )
         )
-        for thread in (self._drain, self._watch, self._announcer, self._engine_thread, self._vigil):
+        for thread in (
+            self._drain, self._watch, self._announcer, self._engine_thread, self._vigil, self._reports,
+            self._leases,
+        ):  # fmt: skip
             thread.start()
         # Sent by the loop that takes messages, as long as it is connected
         celery_signals.heartbeat_sent.connect(self._give_life_sign)
@@ -116,6 +121,8 @@ class Node:
         self._batcher.close()
         self._watch.stop()
         self._vigil.stop()
+        self._leases.stop()
+        self._reports.stop()
         self._engine_thread.join(timeout=10)
         logger.info("Gone")
         return code
@@ -194,6 +201,16 @@ class Node:
             stopped.wait(2)  # or else what is handed back would come again at once
         self._batcher.close()
 
+    def _abandon(self) -> None:
+        """Nobody waits any longer, neither for the engine nor for a broker that is away."""
+        self._engine_thread.hand_back()
+        self._reports.give_up()
+
+    def _channel(self) -> Any:  # noqa: ANN401 - kombu's, of whichever transport
+        """What messages are taken from; None: there is none just now."""
+        consumer = self._worker and getattr(self._worker, "consumer", None)
+        return getattr(consumer and consumer.task_consumer, "channel", None)
+
     def _leave(self, exit_code: int) -> None:
         """Ends Celery's worker: it looks at this flag in its loop, and while it waits for the broker."""
         worker_state.should_stop = exit_code  # type: ignore[assignment]  # the stubs know only None
@@ -213,6 +230,7 @@ class Node:
             state=self._state,
             concurrency=self._concurrency,
             running=self._tally.running,
+            in_hand=self._generation.in_hand(),
             doing=engine.doing,
             memory_used_bytes=engine.memory_used_bytes,
             done=self._tally.done,

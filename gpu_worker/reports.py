@@ -1,29 +1,104 @@
-"""What the node tells the backend through the queue: an image has begun, an image has ended."""
+"""What the node tells the backend through the queue: an image has begun, an image has ended.
+
+The backend counts a job's images by these reports, so the message of an image is not acknowledged before its
+end is reported: whatever happens between, the image's message comes again, and its kept result is reported.
+Reports that come close together travel in one message; that spares the backend most of its transactions.
+"""
+
+import logging
+import queue
+import threading
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from contract.messages import GeneratedImage, ImageFailure, ImageStarted, Message
-from contract.queues import IMAGE_ENDED, IMAGE_STARTED
-from gpu_worker.fail_open import FailOpen
+from contract.messages import GeneratedImage, ImageFailure, ImageStarted
+from contract.queues import TAKE_REPORTS
+from gpu_worker.batcher import Draining
+
+logger = logging.getLogger(__name__)
+
+END_WAITS_S = 0.02  # an end waits so long for others to travel with
+START_WAITS_S = 0.2  # the same of a begin: whoever is faster is reported as begun and ended at once
+MOST_AT_ONCE = 200  # reports in one message
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0  # between tries, while the broker is away
 
 
-class Reports:
-    """News for clients that watch; a job is complete without them, so a broker that is away is no failure."""
+@dataclass(frozen=True)
+class _Report:
+    message: ImageStarted | GeneratedImage | ImageFailure
+    due: float  # time.monotonic()
+    sent: "Future[None]" = field(default_factory=Future)
+
+
+class Reports(threading.Thread):
+    """One thread that publishes; any number of threads that report."""
 
     def __init__(self, app: Celery) -> None:
+        super().__init__(name="reports", daemon=True)
         self._app = app
-        self._fail_open = FailOpen("The broker", (OperationalError, OSError))
+        self._news: queue.SimpleQueue[_Report | None] = queue.SimpleQueue()
+        self._giving_up = threading.Event()
 
     def started(self, started: ImageStarted) -> None:
-        self._send(IMAGE_STARTED, started)
+        """Returns at once. A begin may get lost: its end tells as well that it was."""
+        self._news.put(_Report(started, time.monotonic() + START_WAITS_S))
 
     def ended(self, result: GeneratedImage | ImageFailure) -> None:
-        self._send(IMAGE_ENDED, result)
+        """Returns once the broker has it, however long that takes. `Draining`: the node leaves first."""
+        report = _Report(result, time.monotonic() + END_WAITS_S)
+        self._news.put(report)
+        report.sent.result()
 
-    def _send(self, task: str, message: Message) -> None:
-        # add_to_parent: the running task's result would grow by each report
-        arguments = (message.to_wire(),)
-        self._fail_open(
-            lambda: self._app.send_task(task, arguments, ignore_result=True, add_to_parent=False), None
-        )
+    def give_up(self) -> None:
+        """The node leaves: a broker that is away is waited for no longer."""
+        self._giving_up.set()
+
+    def stop(self) -> None:
+        """Ends the thread after what is at hand."""
+        self._news.put(None)
+
+    def run(self) -> None:
+        while (batch := self._next_batch()) is not None:
+            self._publish(batch)
+
+    def _next_batch(self) -> list[_Report] | None:
+        """Blocks until one is due, and takes what has come by then. None: the end."""
+        first = self._news.get()
+        if first is None:
+            return None
+        batch, due = [first], first.due
+        while len(batch) < MOST_AT_ONCE:
+            try:
+                report = self._news.get(timeout=max(due - time.monotonic(), 0))
+            except queue.Empty:
+                break
+            if report is None:
+                self._news.put(None)
+                break
+            batch.append(report)
+            due = min(due, report.due)
+        return batch
+
+    def _publish(self, batch: list[_Report]) -> None:
+        pause = FIRST_PAUSE_S
+        while not self._sent(batch):
+            if self._giving_up.wait(pause):
+                for report in batch:
+                    report.sent.set_exception(Draining())
+                return
+            pause = min(pause * 2, LONGEST_PAUSE_S)
+        for report in batch:
+            report.sent.set_result(None)
+
+    def _sent(self, batch: list[_Report]) -> bool:
+        wire = [report.message.to_wire() for report in batch]
+        try:
+            self._app.send_task(TAKE_REPORTS, (wire,), ignore_result=True)
+        except (OperationalError, OSError) as exc:
+            logger.warning("The broker takes no reports (%s): trying again", exc)
+            return False
+        return True

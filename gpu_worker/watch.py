@@ -19,6 +19,7 @@ REPORT_EVERY = 4  # ticks; progress is reported this often
 @dataclass
 class _InHand:
     job_id: UUID
+    run: int
     index: int
     future: "Future[Served]"
     fraction: float = 0.0
@@ -56,10 +57,10 @@ class NodeWatch(threading.Thread):
 
     # -- called by tasks ------------------------------------------------------------------------------
 
-    def track(self, request_id: str, job_id: UUID, index: int, future: "Future[Served]") -> None:
+    def track(self, request_id: str, job_id: UUID, run: int, index: int, future: "Future[Served]") -> None:
         """Watches over this request until its future is done."""
         with self._changed:
-            self._in_hand[request_id] = _InHand(job_id, index, future)
+            self._in_hand[request_id] = _InHand(job_id, run, index, future)
             self._changed.notify()
         future.add_done_callback(lambda _: self._forget(request_id))
 
@@ -119,9 +120,10 @@ class NodeWatch(threading.Thread):
 
     def _learn_of_canceled_jobs(self) -> None:
         with self._changed:
-            jobs = {request_id: image.job_id for request_id, image in self._in_hand.items()}
-        nobody: set[UUID] = set()
-        canceled = self._fail_open(lambda: self._signals.canceled(set(jobs.values())), nobody)
-        for request_id, job_id in jobs.items():
-            if job_id in canceled:
+            runs = {request_id: (image.job_id, image.run) for request_id, image in self._in_hand.items()}
+        nothing: dict[UUID, int] = {}
+        ask = self._signals.unwanted
+        unwanted = self._fail_open(lambda: ask({job_id for job_id, _ in runs.values()}), nothing)
+        for request_id, (job_id, run) in runs.items():
+            if run <= unwanted.get(job_id, 0):
                 self.drop(request_id)

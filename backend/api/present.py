@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from backend import views
 from backend.errors import NotFound
-from backend.jobs import fairness, queries
+from backend.jobs import fairness, queries, store
 from backend.jobs.models import ENDED, Job, Status
 from backend.resources import Resources
 from backend.views import WaitingFor
@@ -61,6 +61,12 @@ def why_waiting(resources: Resources, session: Session, job: Job) -> WaitingFor 
         return WaitingFor(reason="no_worker_for_model", message=f"No live worker serves the model {model}.")
     if not job.images:
         return None  # its prompts are being written
+    limit = resources.settings.max_running_images_per_owner
+    if limit and all(image.queued_at is None for image in store.unmade(job)):
+        return WaitingFor(
+            reason="quota",
+            message=f"At most {limit} of your images are worked on at once; others come first.",
+        )
     ahead = fairness.images_ahead(session, job, model)
     if not any(model in node.loaded for node in serving):
         return _cold_load(model, serving, ahead)

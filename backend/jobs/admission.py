@@ -1,16 +1,19 @@
-"""What is let in: how many images may be open at once, of one owner and of all together.
+"""What is let in: how many images may be open at once, of one owner and of all together; and how many of one
+owner nodes may be given at once.
 
 An image counts as open until its job has ended: so it costs one look at the open jobs, and no more.
 """
 
 import hashlib
 from dataclasses import dataclass
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from backend.errors import QueueFull, QuotaReached
-from backend.jobs.models import OPEN, Job
+from backend.jobs.fairness import place_of
+from backend.jobs.models import OPEN, ImageGeneration, Job, Status
 
 AT_ONCE = 64  # requests of one size that may be accepted at the same moment without passing a limit together
 
@@ -37,12 +40,49 @@ def admit(session: Session, owner: str, images: int, limits: Limits) -> None:
         raise QueueFull
 
 
+def may_run(session: Session, owner: str, limit: int) -> int:
+    """How many images more of the owner nodes may be given, where he may have so many with them at once.
+
+    To be asked in the transaction that gives them: others who ask for the same owner wait for its end.
+    """
+    _wait_for_others(session, owner)
+    given = (
+        sa.select(sa.func.count())
+        .select_from(ImageGeneration)
+        .join(Job)
+        .where(Job.owner == owner, Job.status.in_(OPEN), Job.deleted_at.is_(None))
+        .where(ImageGeneration.status.in_(OPEN), ImageGeneration.generated_at.is_(None))
+        .where(ImageGeneration.queued_at.is_not(None))
+    )
+    return max(limit - (session.scalar(given) or 0), 0)
+
+
+def held_back(session: Session, owner: str, limit: int = 20) -> list[UUID]:
+    """Open jobs of the owner with images that nodes were not given yet; whose turn it is, comes first."""
+    unsent = sa.exists().where(
+        ImageGeneration.job_id == Job.id,
+        ImageGeneration.status == Status.PENDING,
+        ImageGeneration.queued_at.is_(None),
+    )
+    query = sa.select(Job.id, Job.input["priority"].as_string()).where(
+        Job.owner == owner, Job.status.in_(OPEN), Job.deleted_at.is_(None), unsent
+    )
+    found = sorted((place_of(priority), job_id) for job_id, priority in session.execute(query))
+    return [job_id for _, job_id in found[:limit]]
+
+
 def _left(session: Session, whose: str, images: int, limit: int) -> int:
     left = limit - _open_images(session, whose)
-    if left < images * AT_ONCE and session.get_bind().dialect.name == "postgresql":
-        session.execute(sa.select(sa.func.pg_advisory_xact_lock(_lock_number(whose))))
+    if left < images * AT_ONCE:
+        _wait_for_others(session, whose)
         left = limit - _open_images(session, whose)
     return left
+
+
+def _wait_for_others(session: Session, whose: str) -> None:
+    """Until this transaction ends, whoever else asks for the same waits. On SQLite writers wait anyway."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(sa.select(sa.func.pg_advisory_xact_lock(_lock_number(whose))))
 
 
 def _open_images(session: Session, whose: str) -> int:

@@ -31,7 +31,7 @@ def band_of(rank: int) -> int:
     return min((rank // FIRST_BAND).bit_length(), BANDS - 1)
 
 
-def assign_bands(session: Session, job: Job, images: Sequence[ImageGeneration], now: datetime) -> None:
+def assign_bands(session: Session, job: Job, images: Sequence[ImageGeneration]) -> None:
     """Tells images of the job, which are about to be queued, where they wait.
 
     Jobs count from when they are accepted, not from when they are planned: so it doesn't matter who is
@@ -39,7 +39,7 @@ def assign_bands(session: Session, job: Job, images: Sequence[ImageGeneration], 
     """
     before = _open_before(session, job)
     for place, image in enumerate(images):
-        image.band, image.queued_at = band_of(before + place), now
+        image.band = band_of(before + place)
 
 
 def band_of_job(session: Session, job: Job) -> int:
@@ -75,7 +75,12 @@ def _others(job: Job) -> sa.Select[Any]:
 
 
 def _comes_before(job: Job, other_id: UUID, other_priority: str | None) -> bool:
-    return (_ORDER[other_priority], other_id) < (_ORDER[job.input.get("priority")], job.id)
+    return (place_of(other_priority), other_id) < (place_of(job.input.get("priority")), job.id)
+
+
+def place_of(priority: str | None) -> int:
+    """What has a lower one comes first. None: of a job that was accepted before there were priorities."""
+    return _ORDER[priority]
 
 
 # -- what is told to those who wait --------------------------------------------------------------------
@@ -181,21 +186,7 @@ def move_forward(session: Session, job: Job, now: datetime) -> list[ImageGenerat
     waiting = [image for image in job.images if image.status is Status.PENDING and image.band]
     chosen = sorted(waiting, key=lambda image: image.index)[:FIRST_BAND]
     for image in chosen:
-        image.band, image.queued_at = 0, now
+        image.band = 0
     job.moved_forward_at = job.updated_at = now
     session.flush()
     return chosen
-
-
-def run_beside_its_chord(session: Session, job_id: UUID) -> int | None:
-    """The run of a job that was moved forward and all of whose images are made, or given up; else None.
-
-    Its chord doesn't know yet: messages of it still wait in their bands.
-    """
-    query = sa.select(Job.run).where(
-        Job.id == job_id,
-        Job.moved_forward_at.is_not(None),
-        Job.status.in_(OPEN),
-        ~sa.exists().where(ImageGeneration.job_id == job_id, _UNMADE),
-    )
-    return session.scalar(query)

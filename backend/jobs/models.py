@@ -65,6 +65,9 @@ class Job(Base):
     dispatched_at: Mapped[datetime | None] = mapped_column(
         UtcDateTime
     )  # None: the broker doesn't have it yet
+    sends: Mapped[int] = mapped_column(default=0, server_default="0")  # to the broker, in this run
+    claimed_by: Mapped[str | None] = mapped_column(sa.String(64))  # the task that writes its prompts
+    claimed_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     moved_forward_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # `fairness`, in this run
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -88,6 +91,7 @@ class ImageGeneration(Base):
         sa.UniqueConstraint("job_id", "index"),
         sa.Index("ix_image_generations_model_status", "model", "status"),
         sa.Index("ix_image_generations_model_generated_at", "model", "generated_at"),
+        sa.Index("ix_image_generations_status_queued_at", "status", "queued_at"),
     )
 
     id: Mapped[UUID] = mapped_column(
@@ -103,7 +107,13 @@ class ImageGeneration(Base):
     node: Mapped[str | None] = mapped_column(sa.String(128))
     attempts: Mapped[int] = mapped_column(default=0)
     band: Mapped[int | None]  # where it waits: `fairness`. None: not queued yet
-    queued_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    queued_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # last
+    sends: Mapped[int] = mapped_column(default=0, server_default="0")  # to the broker, in this run
+    leased_until: Mapped[datetime | None] = mapped_column(
+        UtcDateTime
+    )  # as long as it is renewed, a node is at work on it
+    losses: Mapped[int] = mapped_column(default=0, server_default="0")  # leases that ended, in this run
+    expired_uploads: Mapped[int] = mapped_column(default=0, server_default="0")  # in this run
 
     # the original, once its node has stored it
     key: Mapped[str | None] = mapped_column(sa.String(512))

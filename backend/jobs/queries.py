@@ -176,7 +176,14 @@ def undispatched(session: Session, older_than: datetime, limit: int = 500) -> li
 
 
 def silent(session: Session, older_than: datetime, limit: int = 500) -> list[UUID]:
-    """Open jobs that the broker got and of which nothing was heard since."""
+    """Open jobs that the broker got and of which nothing was heard since, but for those that wait for images
+    which nodes were given.
+    """
+    unmade = sa.exists().where(
+        ImageGeneration.job_id == Job.id,
+        ImageGeneration.status.in_(OPEN),
+        ImageGeneration.generated_at.is_(None),
+    )
     query = (
         sa.select(Job.id)
         .where(
@@ -184,6 +191,10 @@ def silent(session: Session, older_than: datetime, limit: int = 500) -> list[UUI
             Job.dispatched_at < older_than,
             Job.updated_at < older_than,
             Job.deleted_at.is_(None),
+            sa.or_(
+                ~unmade.where(ImageGeneration.queued_at.is_not(None)),
+                unmade.where(ImageGeneration.queued_at.is_(None)),
+            ),
         )
         .order_by(Job.id)
         .limit(limit)

@@ -7,20 +7,25 @@ A message that comes late, twice or from an earlier run changes nothing: the fun
 return. None of them commits; none of them sends anything.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, selectinload
 
 from backend.errors import Conflict, StorageUnavailable
 from backend.jobs import events, ids
 from backend.jobs.models import ENDED, IdempotencyKey, ImageGeneration, Job, Status
-from contract.messages import GeneratedImage, ImageFailure, ImageStarted
+from contract.messages import FailureCode, GeneratedImage, ImageFailure, ImageStarted
 
+Report = ImageStarted | GeneratedImage | ImageFailure
+
+LEASE = timedelta(seconds=20)  # an image in hand counts as lost if nobody has said so for so long
+UPLOAD_ATTEMPTS = 3  # how often an image whose upload URL had expired is made, in all
+MOST_LOSSES = 10  # beside what nodes count: that may be lost with the result store
 ERASED_SOON = timedelta(minutes=1)  # clocks differ, and a transaction takes its time
 
 
@@ -35,6 +40,12 @@ class Fault:
     def as_dict(self) -> dict[str, Any]:
         """As it stands in events and answers."""
         return {"code": self.code, "message": self.message, "retryable": self.retryable}
+
+
+LOST_TOO_OFTEN = Fault(
+    "worker_lost", "The nodes that worked on this image were lost each time.", retryable=True
+)
+LOST = Fault("worker_lost", "The image was lost on its way. Retry makes it again.", retryable=True)
 
 
 @dataclass(frozen=True)
@@ -63,29 +74,13 @@ class SavedImage:
 
 
 def lock(session: Session, job_id: UUID) -> Job | None:
-    """The job, locked until the session ends; None if it is gone."""
+    """The job with its images, locked until the session ends; None if it is gone."""
     query = (
         sa.select(Job)
         .where(Job.id == job_id, Job.deleted_at.is_(None))
+        .options(selectinload(Job.images))
         .with_for_update()
         .execution_options(populate_existing=True)
-    )
-    return session.scalar(query)
-
-
-def _images(session: Session, job: Job) -> list[ImageGeneration]:
-    query = (
-        sa.select(ImageGeneration)
-        .where(ImageGeneration.job_id == job.id)
-        .order_by(ImageGeneration.index)
-        .execution_options(populate_existing=True)
-    )
-    return list(session.scalars(query))
-
-
-def _image(session: Session, job: Job, index: int, run: int) -> ImageGeneration | None:
-    query = sa.select(ImageGeneration).where(
-        ImageGeneration.job_id == job.id, ImageGeneration.index == index, ImageGeneration.run == run
     )
     return session.scalar(query)
 
@@ -134,15 +129,23 @@ def accept(session: Session, job: Job, now: datetime) -> None:
     _record_job(session, job, "job.created", now)
 
 
-def dispatched(session: Session, job_id: UUID, now: datetime) -> None:
-    """The broker has it."""
-    session.execute(sa.update(Job).where(Job.id == job_id).values(dispatched_at=now))
+def dispatching(job: Job, now: datetime) -> None:
+    """It is about to be given to the broker."""
+    job.dispatched_at, job.sends = now, job.sends + 1
 
 
-def begin(session: Session, job_id: UUID, now: datetime) -> Job | None:
-    """A worker has begun with the job. None: there is nothing (more) to do for it."""
+def undispatched(session: Session, job_id: UUID) -> None:
+    """The broker did not take it."""
+    session.execute(sa.update(Job).where(Job.id == job_id).values(dispatched_at=None))
+
+
+def begin(session: Session, job_id: UUID, now: datetime, run: int | None = None) -> Job | None:
+    """A worker has begun with the job (in this run). None: there is nothing (more) to do for it.
+
+    The job is locked.
+    """
     job = lock(session, job_id)
-    if job is None or job.status in ENDED:
+    if job is None or job.status in ENDED or run not in (None, job.run):
         return None
     if job.status is Status.PENDING:
         job.status = Status.IN_PROGRESS
@@ -151,58 +154,96 @@ def begin(session: Session, job_id: UUID, now: datetime) -> Job | None:
     return job
 
 
+def claim(job: Job, who: str, until: datetime, now: datetime) -> bool:
+    """Takes what is costly to do of a locked job in hand. False: another task has it in hand."""
+    others = job.claimed_by not in (None, who) and job.claimed_until is not None and job.claimed_until > now
+    if not others:
+        job.claimed_by, job.claimed_until = who, until
+    return not others
+
+
 def plan(session: Session, job: Job, plans: Sequence[Plan], now: datetime) -> None:
     """The rows of the job's images. A second plan for the same job is dropped: the first stands."""
-    if _images(session, job):
+    job.claimed_by = job.claimed_until = None
+    if job.images:
         return
     for index, one in enumerate(plans):
-        session.add(
+        job.images.append(
             ImageGeneration(
                 id=ids.image_id(job.id, index), job_id=job.id, index=index, run=job.run,
                 prompt=one.prompt, model=one.model, seed=one.seed, created_at=now,
                 status=Status.PENDING, made_with={}, timings={}, thumbnails=[],
+                sends=0, losses=0, expired_uploads=0, attempts=0,
             )
         )  # fmt: skip
-    session.flush()
     events.record(session, job, "job.planned", _job_data(job), now)
 
 
-def to_make(session: Session, job: Job) -> list[ImageGeneration]:
+def unmade(job: Job) -> list[ImageGeneration]:
     """The images that are still to be made in this run."""
+    return [image for image in job.images if image.status not in ENDED and image.generated_at is None]
+
+
+def is_made(job: Job) -> bool:
+    """Whether all that is left to do for an open job is to save its images."""
+    return job.status not in ENDED and bool(job.images) and not unmade(job)
+
+
+def unsent(job: Job) -> list[ImageGeneration]:
+    """Images that are to be made and that the broker was not given yet."""
+    return [image for image in unmade(job) if image.queued_at is None]
+
+
+def not_sent(session: Session, image_ids: Collection[UUID]) -> None:
+    """The broker did not take these images."""
+    session.execute(
+        sa.update(ImageGeneration)
+        .where(ImageGeneration.id.in_(image_ids), ImageGeneration.generated_at.is_(None))
+        .values(queued_at=None)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def take(session: Session, job: Job, reports: Iterable[Report], now: datetime) -> list[Report]:
+    """Writes reports of nodes to the rows of a locked job; those that were news.
+
+    The first result of an image wins. An original that is stored is visible from now on.
+    """
+    if job.status in ENDED:
+        return []
+    images = {(image.index, image.run): image for image in job.images}
     return [
-        image for image in _images(session, job) if image.status not in ENDED and image.generated_at is None
+        report
+        for report in reports
+        if (image := images.get((report.index, report.run))) and _take(session, job, image, report, now)
     ]
 
 
-def planned(session: Session, job: Job) -> bool:
-    """Whether the job's prompts are written."""
-    query = sa.select(sa.exists().where(ImageGeneration.job_id == job.id))
-    return bool(session.scalar(query))
-
-
-def image_started(session: Session, message: ImageStarted, now: datetime) -> bool:
-    """A node has begun with an image. False: an old story."""
-    job = lock(session, message.job_id)
-    image = _image(session, job, message.index, message.run) if job and job.status not in ENDED else None
-    if job is None or image is None or image.status in ENDED or image.generated_at:
+def _take(session: Session, job: Job, image: ImageGeneration, report: Report, now: datetime) -> bool:
+    if image.status in ENDED or image.generated_at:
         return False
-    image.node, image.attempts = message.node, max(image.attempts, message.attempts)
-    job.updated_at = now
-    if image.status is Status.PENDING:
-        image.status, image.started_at = Status.IN_PROGRESS, message.started_at
-        _record_image(session, job, image, "image.started", now)
+    image.node, image.attempts = report.node, max(image.attempts, report.attempts)
+    if _has_expired(report) and image.expired_uploads + 1 < UPLOAD_ATTEMPTS:
+        image.expired_uploads += 1
+        image.status, image.queued_at, image.leased_until = Status.PENDING, None, None
+        job.updated_at = now
+    elif isinstance(report, GeneratedImage):
+        _keep_original(image, report, now)
+        _record_image(session, job, image, "image.generated", now)
+    elif isinstance(report, ImageFailure):
+        fault = Fault(report.code.value, report.message, report.retryable)
+        fail_image(session, job, image, fault, now)
+    else:
+        job.updated_at, image.leased_until = now, now + LEASE
+        if image.status is Status.PENDING:
+            image.status, image.started_at = Status.IN_PROGRESS, report.started_at
+            _record_image(session, job, image, "image.started", now)
     return True
 
 
-def image_generated(session: Session, result: GeneratedImage, now: datetime) -> bool:
-    """A node has stored an original: it is visible from now on. The first result wins; False: it had one."""
-    job = lock(session, result.job_id)
-    image = _image(session, job, result.index, result.run) if job and job.status not in ENDED else None
-    if job is None or image is None or image.status in ENDED or image.generated_at:
-        return False
-    _keep_original(image, result, now)
-    _record_image(session, job, image, "image.generated", now)
-    return True
+def _has_expired(report: Report) -> bool:
+    """An expired upload URL is not the image's end: it is signed anew, and the image made again."""
+    return isinstance(report, ImageFailure) and report.code is FailureCode.UPLOAD_EXPIRED
 
 
 def _keep_original(image: ImageGeneration, result: GeneratedImage, now: datetime) -> None:
@@ -211,20 +252,8 @@ def _keep_original(image: ImageGeneration, result: GeneratedImage, now: datetime
     image.key, image.content_type = result.key, result.content_type
     image.bytes, image.sha256 = result.bytes, result.sha256
     image.width, image.height, image.seed = result.width, result.height, result.seed
-    image.node, image.attempts = result.node, max(image.attempts, result.attempts)
     image.timings = result.timings.model_dump()
     image.made_with = dict(result.made_with)
-
-
-def image_failed(session: Session, failure: ImageFailure, now: datetime) -> bool:
-    """An image could not be made. False: an old story."""
-    job = lock(session, failure.job_id)
-    image = _image(session, job, failure.index, failure.run) if job and job.status not in ENDED else None
-    if job is None or image is None or image.status in ENDED or image.generated_at:
-        return False
-    image.node, image.attempts = failure.node, max(image.attempts, failure.attempts)
-    fail_image(session, job, image, Fault(failure.code.value, failure.message, failure.retryable), now)
-    return True
 
 
 def fail_image(session: Session, job: Job, image: ImageGeneration, fault: Fault, now: datetime) -> None:
@@ -235,9 +264,9 @@ def fail_image(session: Session, job: Job, image: ImageGeneration, fault: Fault,
     _record_image(session, job, image, "image.failed", now)
 
 
-def generated(session: Session, job: Job) -> list[ImageGeneration]:
+def generated(job: Job) -> list[ImageGeneration]:
     """Images whose original is stored and whose thumbnails are not made yet."""
-    return [image for image in _images(session, job) if image.generated_at and image.status not in ENDED]
+    return [image for image in job.images if image.generated_at and image.status not in ENDED]
 
 
 def save(
@@ -257,17 +286,14 @@ def save(
     if job is None or job.status in ENDED or job.run != run:
         return None
     by_index = {image.index: image for image in saved}
-    for image in _images(session, job):
+    for image in job.images:
         if image.status in ENDED:
             continue
         done = by_index.get(image.index)
         if done:
             _complete_image(session, job, image, done, now)
         else:
-            lost = Fault(
-                "worker_lost", "The image was lost on its way. Retry makes it again.", retryable=True
-            )
-            fail_image(session, job, image, faults.get(image.index, lost), now)
+            fail_image(session, job, image, faults.get(image.index, LOST), now)
     _end(session, job, now, kept_for)
     return job
 
@@ -284,7 +310,7 @@ def _complete_image(
 
 
 def _end(session: Session, job: Job, now: datetime, kept_for: timedelta | None) -> None:
-    statuses = {image.status for image in _images(session, job)}
+    statuses = {image.status for image in job.images}
     if statuses == {Status.COMPLETED}:
         job.status = Status.COMPLETED
     elif Status.COMPLETED in statuses:
@@ -294,7 +320,7 @@ def _end(session: Session, job: Job, now: datetime, kept_for: timedelta | None) 
     _date(job, now, kept_for)
     fault = None
     if job.status is Status.FAILED:
-        fault = _fault_of_all(_images(session, job))
+        fault = _fault_of_all(job.images)
         job.error_code, job.error_message, job.error_retryable = fault.code, fault.message, fault.retryable
     _record_job(session, job, events.ENDINGS[job.status], now, fault)
 
@@ -320,7 +346,7 @@ def fail(
     job = lock(session, job_id)
     if job is None or job.status in ENDED:
         return False
-    images = _images(session, job)
+    images = job.images
     for image in images:
         if image.status not in ENDED:
             fail_image(session, job, image, fault, now)
@@ -339,7 +365,7 @@ def cancel(session: Session, job: Job, now: datetime, kept_for: timedelta | None
     """Ends a locked job as canceled; originals that are stored stay. False: it had ended already."""
     if job.status in ENDED:
         return False
-    for image in _images(session, job):
+    for image in job.images:
         if image.status in ENDED:
             continue
         image.completed_at = now
@@ -356,11 +382,12 @@ def retry(session: Session, job: Job, now: datetime, deadline: timedelta) -> Non
     if job.status not in (Status.FAILED, Status.PARTIALLY_COMPLETED):
         raise Conflict(f"Nothing failed: the job is {job.status.value}.")
     job.run += 1
-    for image in _images(session, job):
+    for image in job.images:
         if image.status is Status.FAILED:
             _reset(image, job.run)
     job.status, job.completed_at, job.dispatched_at = Status.PENDING, None, None
-    job.moved_forward_at = job.cancel_at = job.expires_at = None
+    job.moved_forward_at = job.cancel_at = job.expires_at = job.claimed_until = None
+    job.sends = 0
     job.error_code = job.error_message = job.error_retryable = None
     job.deadline_at = now + deadline
     _record_job(session, job, "job.retried", now)
@@ -370,18 +397,47 @@ def _reset(image: ImageGeneration, run: int) -> None:
     image.status, image.run, image.attempts = Status.PENDING, run, 0
     image.error_code = image.error_message = image.error_retryable = None
     image.started_at = image.generated_at = image.completed_at = None
+    image.queued_at = image.leased_until = image.band = None
+    image.sends = image.losses = image.expired_uploads = 0
     image.key = image.sha256 = image.bytes = image.content_type = image.node = None
     image.timings, image.made_with = {}, {}
 
 
-def renew(session: Session, job: Job, indexes: Iterable[int], now: datetime) -> list[ImageGeneration]:
-    """Sets images of this run of a locked job back to pending: they are made anew, in the same run."""
-    wanted = set(indexes)
-    again = [image for image in _images(session, job) if image.index in wanted and image.status not in ENDED]
-    for image in again:
-        _reset(image, job.run)
-    job.updated_at = now
+# -- what is sent to nodes ----------------------------------------------------------------------------
+
+
+def sending(images: Iterable[ImageGeneration], now: datetime) -> None:
+    """These images of a locked job are about to be given to the broker, perhaps once more."""
+    for image in images:
+        image.queued_at, image.sends = now, image.sends + 1
+        if image.status is Status.IN_PROGRESS:
+            image.leased_until = now + LEASE
+
+
+def lose(
+    session: Session, job: Job, images: Iterable[ImageGeneration], now: datetime
+) -> list[ImageGeneration]:
+    """The nodes that had these images of a locked job in hand are gone; those that are worth another try."""
+    again = []
+    for image in images:
+        image.losses += 1
+        if image.losses < MOST_LOSSES:
+            again.append(image)
+        else:
+            fail_image(session, job, image, LOST_TOO_OFTEN, now)
     return again
+
+
+def renew_leases(session: Session, image_ids: Collection[UUID] | None, now: datetime) -> None:
+    """These images are in hand of nodes that live; None: nobody can say, so all are taken to be."""
+    renewed = sa.update(ImageGeneration).where(
+        ImageGeneration.status == Status.IN_PROGRESS,
+        ImageGeneration.generated_at.is_(None),
+        ImageGeneration.leased_until < now + LEASE * 2 / 3,
+    )
+    if image_ids is not None:
+        renewed = renewed.where(ImageGeneration.id.in_(image_ids))
+    session.execute(renewed.values(leased_until=now + LEASE).execution_options(synchronize_session=False))
 
 
 # -- how it goes --------------------------------------------------------------------------------------

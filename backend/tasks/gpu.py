@@ -1,66 +1,90 @@
-"""Signatures of what runs on GPU nodes; the code is theirs."""
+"""The fan-out: what nodes are given. The code that makes images of it is theirs."""
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from celery import chord, group
-from celery.canvas import Signature
+import redis
+from kombu.exceptions import OperationalError
 
 from backend import references
 from backend.celery_app import app
-from backend.errors import ObjectNotFound, ReferenceUnavailable
-from backend.jobs import ids
+from backend.errors import BrokerUnavailable, ObjectNotFound, ReferenceUnavailable
+from backend.jobs import admission, fairness, ids, store
 from backend.jobs.ids import Role
-from backend.jobs.models import ImageGeneration, Job
+from backend.jobs.models import ENDED, ImageGeneration, Job
 from backend.resources import Resources
 from backend.views import now
 from contract.messages import CONTENT_TYPES, GenerateImage, LoraUse, SignedDownload
 from contract.queues import GENERATE_IMAGE, gpu_queue, priority_of
 
+if TYPE_CHECKING:
+    from kombu import Producer
 
-def generate_image(message: GenerateImage, *, attempt: int = 0, priority: int = 0) -> Signature:
-    """A clone of `generate_image` for one prompt, on its model's queue. `priority`: in the broker's words."""
-    task_id = ids.image_task_id(message.job_id, message.index, message.run)
-    if attempt:
-        task_id = f"{task_id}-{attempt}"
-    return app.signature(
+
+def release(parts: Resources, job_id: UUID) -> int:
+    """Gives the nodes the job's images that they were not given yet; how many.
+
+    Each is one message, in its band, with an id of its own. What the broker doesn't take stays to be given.
+    Raises `ReferenceUnavailable`, `StorageUnavailable` or `BrokerUnavailable`.
+    """
+    with parts.db.session_scope() as session:
+        job = store.lock(session, job_id)
+        if job is None or job.status in ENDED:
+            return 0
+        images = store.unsent(job)
+        if limit := parts.settings.max_running_images_per_owner:
+            images = images[: admission.may_run(session, job.owner, limit)]
+        fairness.assign_bands(session, job, images)
+        store.sending(images, now())
+    send(parts, job, images)
+    return len(images)
+
+
+def release_next(parts: Resources, owner: str) -> None:
+    """Images of the owner have ended: gives the nodes as many that were held back. Raises as `release`."""
+    with parts.db.read_scope() as session:
+        held_back = admission.held_back(session, owner)
+    for job_id in held_back:
+        if not release(parts, job_id):
+            return
+
+
+def send(parts: Resources, job: Job, images: Sequence[ImageGeneration]) -> None:
+    """Publishes a `generate_image` for each of these images, which are noted as sent. Raises as `release`."""
+    taken: set[UUID] = set()
+    try:
+        clones = messages(parts, job, images)
+        with app.producer_pool.acquire(block=True) as producer:
+            for image, message in zip(images, clones, strict=True):
+                _publish(parts, image, message, producer)
+                taken.add(image.id)
+    except (OperationalError, redis.RedisError, OSError) as exc:
+        raise BrokerUnavailable from exc
+    finally:
+        if len(taken) < len(images):
+            with parts.db.session_scope() as session:
+                store.not_sent(session, {image.id for image in images} - taken)
+
+
+def _publish(parts: Resources, image: ImageGeneration, message: GenerateImage, producer: "Producer") -> None:
+    task_id = ids.image_task_id(image.job_id, image.index, image.run)
+    app.send_task(
         GENERATE_IMAGE,
-        args=(message.to_wire(),),
-        task_id=task_id,
-        queue=gpu_queue(message.model),
-        priority=priority,
-        ignore_result=False,  # a chord counts its header by results
+        (message.to_wire(),),
+        task_id=task_id if image.sends == 1 else f"{task_id}-{image.sends}",
+        queue=gpu_queue(image.model),
+        priority=priority_of(image.band or 0, parts.settings.broker_url),
+        ignore_result=True,
+        producer=producer,
     )
 
 
-def fan_out(
-    parts: Resources, job: Job, images: Sequence[ImageGeneration], save: Signature, attempt: int = 0
-) -> chord:
-    """The chord of these images, each in its band. Raises `ReferenceUnavailable`."""
-    start = _start(parts, job)
-    clones = [
-        generate_image(
-            _message(parts, job, image, start), attempt=attempt, priority=_priority(parts, image.band)
-        )
-        for image in images
-    ]
-    return chord(group(clones), save, app=app)
-
-
-def send_forward(parts: Resources, job: Job, images: Sequence[ImageGeneration]) -> None:
-    """Sends images once more, beside their chord, which takes whatever was made by then.
-
-    Raises `ReferenceUnavailable`, and what the broker raises.
-    """
-    start = _start(parts, job)
-    for image in images:
-        again = generate_image(_message(parts, job, image, start), priority=_priority(parts, image.band))
-        again.apply_async(task_id=f"{again.id}-forward", ignore_result=True)
-
-
-def _priority(parts: Resources, band: int | None) -> int:
-    return priority_of(band or 0, parts.settings.broker_url)
+def messages(parts: Resources, job: Job, images: Sequence[ImageGeneration]) -> list[GenerateImage]:
+    """What nodes are told of these images, with fresh URLs. Raises `ReferenceUnavailable`."""
+    start = _start(parts, job) if images else {}
+    return [_message(parts, job, image, start) for image in images]
 
 
 def _start(parts: Resources, job: Job) -> dict[str, Any]:

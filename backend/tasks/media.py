@@ -1,14 +1,12 @@
-"""The chord's callback: thumbnails of all images side by side, then all rows and the job's end at once."""
+"""What ends a batch: thumbnails of all images side by side, then all rows and the job's end at once."""
 
 import hashlib
 import logging
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
 from celery.exceptions import Ignore
-from pydantic import ValidationError
 
 from backend import images, resources
 from backend.celery_app import app
@@ -19,9 +17,7 @@ from backend.jobs.store import Fault, SavedImage
 from backend.resources import Resources
 from backend.tasks import lifecycle, notify
 from backend.tasks.base import PATIENCE, JobTask
-from backend.tasks.gpu import fan_out
 from backend.views import now
-from contract.messages import FailureCode, GeneratedImage, ImageFailure
 from contract.queues import SAVE_IMAGES
 
 log = logging.getLogger(__name__)
@@ -34,73 +30,29 @@ Outcome = SavedImage | Fault
 
 @app.task(
     name=SAVE_IMAGES,
-    bind=True,
     base=JobTask,
     ignore_result=False,
-    soft_time_limit=900,
-    time_limit=960,
+    soft_time_limit=600,
+    time_limit=630,
     **PATIENCE,
 )
-def save_images(
-    self: JobTask, results: Sequence[object], *, job_id: str, run: int, attempt: int = 0
-) -> dict[str, Any]:
+def save_images(*, job_id: str, run: int) -> dict[str, Any]:
     """Ends the job. Its value is what `AsyncResult(task_id).get()` gives."""
     parts = resources.current()
-    job, reports = _take_reports(parts, UUID(job_id), run, results)
-    if job is None:
-        return _resolve(parts, UUID(job_id))
-    again = _expired(parts, job, reports) if attempt + 1 < UPLOAD_ATTEMPTS else []
-    if again:
-        log.info("job %s: %s upload URLs had expired; signed anew", job_id, len(again))
-        save = save_images.s(job_id=job_id, run=run, attempt=attempt + 1)
-        return self.replace(fan_out(parts, job, again, save, attempt + 1))
-    _finish(parts, job, reports)
-    return _resolve(parts, UUID(job_id))
-
-
-def _take_reports(
-    parts: Resources, job_id: UUID, run: int, results: Sequence[object]
-) -> tuple[Job | None, list[GeneratedImage | ImageFailure]]:
-    """Writes down whatever the nodes' own messages have not said yet."""
-    reports = [report for result in results if (report := _parse(result)) is not None]
-    with parts.db.session_scope() as session:
-        for report in reports:
-            if report.job_id == job_id:
-                lifecycle.take_result(session, report)
-        job = store.lock(session, job_id)
-        if job is None or job.status in ENDED or job.run != run:
-            return None, []
-        return job, reports
-
-
-def _parse(result: object) -> GeneratedImage | ImageFailure | None:
-    try:
-        return lifecycle.parse_result(result)
-    except ValidationError:
-        log.exception("a node's report is not one")  # its image ends as worker_lost, its siblings are saved
-        return None
-
-
-def _expired(
-    parts: Resources, job: Job, reports: Sequence[GeneratedImage | ImageFailure]
-) -> list[ImageGeneration]:
-    indexes = [
-        report.index
-        for report in reports
-        if isinstance(report, ImageFailure) and report.code is FailureCode.UPLOAD_EXPIRED
-    ]
-    if not indexes:
-        return []
-    with parts.db.session_scope() as session:
-        locked = store.lock(session, job.id)
-        return store.renew(session, locked, indexes, now()) if locked else []
-
-
-def _finish(parts: Resources, job: Job, reports: Sequence[GeneratedImage | ImageFailure]) -> None:
     with parts.db.read_scope() as session:
-        originals = store.generated(session, job)
-    faults = {r.index: _fault(r) for r in reports if isinstance(r, ImageFailure)}
+        job = queries.get(session, UUID(job_id))
+    if job is None or (store.unmade(job) and job.status not in ENDED):
+        raise Ignore  # deleted, or a message of an earlier run
+    if job.run == run and store.is_made(job):
+        job = _finish(parts, job) or job
+    return _resolve(parts, job)
+
+
+def _finish(parts: Resources, job: Job) -> Job | None:
+    """Saves the whole batch in one transaction. None: somebody else has ended the job meanwhile."""
+    originals = store.generated(job)
     saved: list[SavedImage] = []
+    faults: dict[int, Fault] = {}
     with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="thumbnails") as pool:
         outcomes = pool.map(lambda image: _save(parts, job, image), originals)
         for image, outcome in zip(originals, outcomes, strict=True):
@@ -109,12 +61,10 @@ def _finish(parts: Resources, job: Job, reports: Sequence[GeneratedImage | Image
             else:
                 faults[image.index] = outcome
     with parts.db.session_scope() as session:
-        store.save(session, job.id, job.run, saved, faults, now(), parts.settings.job_ttl)
-    notify.kick(parts, job.id)
-
-
-def _fault(failure: ImageFailure) -> Fault:
-    return Fault(failure.code.value, failure.message, failure.retryable)
+        ended = store.save(session, job.id, job.run, saved, faults, now(), parts.settings.job_ttl)
+    if ended:
+        notify.kick(parts, ended)
+    return ended
 
 
 def _save(parts: Resources, job: Job, image: ImageGeneration) -> Outcome:
@@ -163,18 +113,14 @@ def _store_thumbnail(parts: Resources, image: ImageGeneration, thumbnail: images
     }
 
 
-def _resolve(parts: Resources, job_id: UUID) -> dict[str, Any]:
+def _resolve(parts: Resources, job: Job) -> dict[str, Any]:
     """What Celery users see of the job's end: the truth, in short."""
-    with parts.db.read_scope() as session:
-        job = queries.get(session, job_id)
-    if job is None:
-        raise Ignore
     if job.status in (Status.FAILED, Status.CANCELED):
         lifecycle.publish_end(parts, job)
         raise Ignore
-    lifecycle.forget_signals(parts, job_id)
+    lifecycle.end_signals(parts, job)
     made = [
         {"id": str(image.id), "index": image.index, "status": image.status.value, "key": image.key}
         for image in job.images
     ]
-    return {"task_id": str(job_id), "status": job.status.value, "images": made}
+    return {"task_id": str(job.id), "status": job.status.value, "images": made}

@@ -13,6 +13,7 @@ from backend import resources, views
 from backend.celery_app import app
 from backend.errors import DeliveryFailed, TargetGone, TargetRefused
 from backend.jobs import events, queries
+from backend.jobs.models import Job
 from backend.notify.base import Notification
 from backend.resources import Resources
 from backend.views import now
@@ -27,12 +28,14 @@ def webhook_secret(secret: bytes, owner: str) -> str:
     return "whsec_" + base64.b64encode(derived).decode()
 
 
-def kick(parts: Resources, job_id: UUID) -> None:
+def kick(parts: Resources, job: Job) -> None:
     """Starts the job's due deliveries, if there are any. What is not started here, the sweep starts."""
+    if not job.webhook:
+        return
     with parts.db.read_scope() as session:
-        due = events.pending_deliveries(session, job_id, now())
+        due = events.pending_deliveries(session, job.id, now())
     for seq in due:
-        send(job_id, seq)
+        send(job.id, seq)
 
 
 def send(job_id: UUID, seq: int) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import random
-from typing import Any
+from datetime import timedelta
 from uuid import UUID
 
 from celery.exceptions import Ignore
@@ -10,37 +10,51 @@ from celery.exceptions import Ignore
 from backend import resources
 from backend.celery_app import app
 from backend.errors import LLMError
-from backend.jobs import fairness, store
+from backend.jobs import store
 from backend.jobs.models import Job
 from backend.jobs.store import Plan
 from backend.llm.base import PromptRequest
 from backend.resources import Resources
-from backend.tasks import lifecycle, media, notify
+from backend.tasks import gpu, lifecycle, notify, reports
 from backend.tasks.base import PATIENCE, JobTask
-from backend.tasks.gpu import fan_out
 from backend.views import now
 from contract.queues import GENERATE_PROMPTS, MAP_PROMPTS
 
 log = logging.getLogger(__name__)
 
 SEEDS = 2**32
+LONGEST_S = 690
 
 
-@app.task(name=GENERATE_PROMPTS, bind=True, base=JobTask, soft_time_limit=660, time_limit=690, **PATIENCE)
+@app.task(
+    name=GENERATE_PROMPTS,
+    bind=True,
+    base=JobTask,
+    soft_time_limit=LONGEST_S - 30,
+    time_limit=LONGEST_S,
+    **PATIENCE,
+)
 def generate_prompts(self: JobTask, *, job_id: str, run: int) -> None:
     """Writes the job's prompts and its rows; a second delivery finds them there and leaves them."""
     parts = resources.current()
-    job = lifecycle.begin(parts, UUID(job_id), run)
+    job = _claimed(parts, UUID(job_id), run, str(self.request.id))
     if job is None:
         raise Ignore
-    notify.kick(parts, job.id)
-    with parts.db.read_scope() as session:
-        if store.planned(session, job):
-            return
+    notify.kick(parts, job)
+    if job.images:
+        return
     prompts = _write(self, parts, job)
     with parts.db.session_scope() as session:
         if locked := store.lock(session, job.id):
             store.plan(session, locked, _plans(locked, prompts), now())
+
+
+def _claimed(parts: Resources, job_id: UUID, run: int, task_id: str) -> Job | None:
+    """The job, if its prompts are this task's to write: two that write at once would cost twice."""
+    until = now() + timedelta(seconds=parts.settings.llm_timeout_s + 30)
+    with parts.db.session_scope() as session:
+        job = store.begin(session, job_id, now(), run)
+        return job if job and store.claim(job, task_id, until, now()) else None
 
 
 def _write(task: JobTask, parts: Resources, job: Job) -> list[str]:
@@ -69,25 +83,14 @@ def _plans(job: Job, prompts: list[str]) -> list[Plan]:
     return [Plan(prompt, job.input["model"], (base + index) % SEEDS) for index, prompt in enumerate(prompts)]
 
 
-@app.task(
-    name=MAP_PROMPTS,
-    bind=True,
-    base=JobTask,
-    ignore_result=False,
-    soft_time_limit=120,
-    time_limit=150,
-    **PATIENCE,
-)
-def map_prompts(self: JobTask, *, job_id: str, run: int) -> Any:  # noqa: ANN401 - whatever replaces it returns
-    """Replaces itself with a chord: one clone of `generate_image` per prompt, then `save_images`."""
+@app.task(name=MAP_PROMPTS, base=JobTask, soft_time_limit=120, time_limit=150, **PATIENCE)
+def map_prompts(*, job_id: str, run: int) -> None:
+    """One clone of `generate_image` for each prompt. Whoever reports the last of them sends `save_images`."""
     parts = resources.current()
     job = lifecycle.begin(parts, UUID(job_id), run)
     if job is None:
         raise Ignore
-    with parts.db.session_scope() as session:
-        images = store.to_make(session, job)
-        fairness.assign_bands(session, job, images, now())
-    save = media.save_images.s(job_id=job_id, run=run)
-    if not images:
-        return self.replace(save.clone(args=([],)))
-    return self.replace(fan_out(parts, job, images, save))
+    if store.is_made(job):
+        reports.send_to_save(job)
+    else:
+        gpu.release(parts, job.id)

@@ -24,7 +24,7 @@ from backend.jobs import ids, queries
 from backend.jobs.ids import Role
 from backend.jobs.models import Job
 from backend.resources import Resources
-from backend.tasks import lifecycle, notify
+from backend.tasks import lifecycle
 from backend.tasks.base import PATIENCE, JobTask
 from contract.queues import FETCH_REFERENCES
 
@@ -42,7 +42,6 @@ def fetch_references(self: JobTask, *, job_id: str, run: int) -> None:
     job = lifecycle.begin(parts, UUID(job_id), run)
     if job is None:
         raise Ignore
-    notify.kick(parts, job.id)
     wanted = references.roles(job.input)
     if all(_is_stored(parts, job, role) for role in wanted):
         return

@@ -1,10 +1,12 @@
 """What a node needs around it, on this machine: a broker and a storage. The backend is left out.
 
-Chords of `generate_image` are published as the backend publishes them; their callback is not run but waited
-for: it lies in its queue once the last image is stored, reported and counted.
+Clones of `generate_image` are published as the backend publishes them, and the node's reports are waited for:
+the last of them lies in its queue once the last image is stored.
 """
 
+import base64
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -16,19 +18,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 from uuid import UUID, uuid4
 
 import redis
-from celery import Celery, chord
-from celery.result import denied_join_result
+from celery import Celery
 
 from contract.messages import GenerateImage, NodeAnnouncement, SignedUpload
 from contract.queues import (
     DEFAULT_QUEUE,
     GENERATE_IMAGE,
-    MEDIA_QUEUE,
-    SAVE_IMAGES,
     celery_settings,
     gpu_queue,
 )
@@ -176,12 +175,12 @@ class Stand:
         )
 
     def make(self, order: Order, node: Node) -> float:
-        """Seconds from the first publishing to the chord's end, on an empty queue."""
+        """Seconds from the first publishing to the report of the last end, on an empty queue."""
         messages = self.messages(order)
         before = self.storage.taken
         begun = time.perf_counter()
         self.publish(messages)
-        self.wait_for_chord(node)
+        self.wait_for_ends(len(messages), node)
         seconds = time.perf_counter() - begun
         if self.storage.taken - before != order.count:
             raise DidNotWork(f"{self.storage.taken - before} of {order.count} images came:\n{node.said()}")
@@ -198,20 +197,27 @@ class Stand:
         return [self._message(order, number, job_id) for number in range(order.count)]
 
     def publish(self, messages: Sequence[GenerateImage]) -> None:
-        """As the backend does it: by names alone, in a task (where nobody waits for the result)."""
-        header = [
-            self.app.signature(
-                GENERATE_IMAGE, args=(one.to_wire(),), queue=gpu_queue(one.model), ignore_result=False
-            )
-            for one in messages
-        ]
-        with denied_join_result():
-            chord(header, app=self.app)(self.app.signature(SAVE_IMAGES, ignore_result=False))
+        """As the backend does it: by the name of the task alone."""
+        with self.app.producer_pool.acquire(block=True) as producer:
+            for one in messages:
+                self.app.send_task(
+                    GENERATE_IMAGE, (one.to_wire(),), queue=gpu_queue(one.model), producer=producer
+                )
 
-    def wait_for_chord(self, node: Node) -> None:
-        """Takes the callback from its queue, and throws away what the backend would read of the reports."""
-        self._until(lambda: self.store.blpop([MEDIA_QUEUE], timeout=1), node, pause_s=0)
-        self.store.delete(DEFAULT_QUEUE)
+    def wait_for_ends(self, count: int, node: Node) -> None:
+        """Takes what is reported from its queue, in place of the backend, until so many images have ended."""
+        left = count
+        while left > 0:
+            left -= self._until(self._ends_in_next_message, node, pause_s=0) - 1
+
+    def _ends_in_next_message(self) -> int:
+        """Images that have ended by it, and 1; 0: there is no message."""
+        taken = cast("tuple[str, str] | None", self.store.blpop([DEFAULT_QUEUE], timeout=1))
+        if taken is None:
+            return 0
+        ((reports,), _, _) = json.loads(base64.b64decode(json.loads(taken[1])["body"]))
+        ends = [report for report in reports if report["kind"] != "started"]
+        return 1 + len(ends)
 
     def _until(self, ask: Callable[[], T | None], node: Node, *, pause_s: float = 0.05) -> T:
         until = time.monotonic() + LONGEST_S

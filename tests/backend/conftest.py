@@ -7,12 +7,13 @@ from typing import Any, Protocol
 from uuid import UUID
 
 import pytest
+from sqlalchemy.orm import Session
 
 from backend import db
 from backend.db import Database
 from backend.jobs import ids, store
 from backend.jobs.models import Job, Status
-from backend.jobs.store import Plan
+from backend.jobs.store import Plan, Report
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -30,6 +31,12 @@ def database(database_url: str) -> Iterator[Database]:
     database = Database(database_url)
     yield database
     database.close()
+
+
+def report(session: Session, message: Report, at: datetime) -> bool:
+    """Takes one report of a node; whether it was news."""
+    job = store.lock(session, message.job_id)
+    return job is not None and bool(store.take(session, job, [message], at))
 
 
 class MakeJob(Protocol):

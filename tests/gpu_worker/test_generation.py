@@ -170,7 +170,7 @@ def test_a_reference_whose_url_expired_is_signed_anew_as_uploads_are(rig: Rig, f
 
     assert rig.fails(asked).code is FailureCode.UPLOAD_EXPIRED
     assert isinstance(rig.make(asked), GeneratedImage)  # the same run: nothing was kept, nothing counted
-    assert rig.signals.count_attempt(asked.image_id, asked.run) == 2
+    assert rig.signals.receive(asked.job_id, asked.image_id, asked.run).number == 2
 
 
 @pytest.mark.parametrize("given", [{}, {"mask": True}, {"reference": True, "mask": True}])
@@ -199,7 +199,7 @@ def test_a_delivery_while_the_image_is_in_hand_waits_for_its_result(rig: Rig) ->
 
     assert first.result(5) == second.result(5)
     assert len(rig.engine.batches) == 1
-    assert rig.signals.count_attempt(asked.image_id, 1) == 2  # one was counted
+    assert rig.signals.receive(asked.job_id, asked.image_id, 1).number == 2  # one was counted
 
 
 def test_a_new_run_of_the_image_is_made_anew(rig: Rig) -> None:
@@ -264,10 +264,8 @@ def test_the_log_of_a_bad_message_keeps_its_signed_url(rig: Rig, caplog: pytest.
 
 def test_a_prompt_that_killed_its_nodes_ends_as_poison(rig: Rig) -> None:
     asked = rig.message()
-    rig.signals.count_attempt(
-        asked.image_id, asked.run
-    )  # deliveries that nobody survived: first among others,
-    rig.signals.count_attempt(asked.image_id, asked.run)  # then alone
+    for _ in ("among others", "then alone"):  # deliveries that nobody survived
+        rig.signals.receive(asked.job_id, asked.image_id, asked.run)
     rig.signals.count_alone(asked.image_id, asked.run)
 
     failure = rig.fails(asked)
@@ -279,7 +277,7 @@ def test_a_prompt_that_killed_its_nodes_ends_as_poison(rig: Rig) -> None:
 def test_a_prompt_that_only_waited_in_nodes_that_died_is_made(rig: Rig) -> None:
     asked = rig.message()
     for _ in range(9):
-        rig.signals.count_attempt(asked.image_id, asked.run)
+        rig.signals.receive(asked.job_id, asked.image_id, asked.run)
 
     assert isinstance(rig.make(asked), GeneratedImage)
     assert rig.signals.times_alone(asked.image_id, asked.run) == 1
@@ -304,7 +302,7 @@ def test_a_prompt_that_may_have_killed_a_node_goes_alone(rig: Rig) -> None:
     others = [rig.pool.submit(rig.make, rig.message(prompt="first"))]
     assert rig.engine.begun.wait(5)
     suspect = rig.message(prompt="suspect")
-    rig.signals.count_attempt(suspect.image_id, suspect.run)
+    rig.signals.receive(suspect.job_id, suspect.image_id, suspect.run)
     others += [rig.pool.submit(rig.make, asked) for asked in (suspect, rig.message(prompt="other"))]
     while len(rig.batcher) < 2:
         threading.Event().wait(0.01)
@@ -383,7 +381,7 @@ def test_an_upload_that_is_refused_is_a_failure(rig: Rig) -> None:
 
 def test_a_canceled_job_is_not_begun(rig: Rig) -> None:
     asked = rig.message()
-    rig.signals.cancel(asked.job_id)
+    rig.signals.end(asked.job_id, asked.run, [], may_wait=True)
 
     assert rig.fails(asked).code is FailureCode.CANCELED
     assert rig.engine.batches == []
@@ -394,7 +392,7 @@ def test_a_canceled_image_stops_within_a_step(rig: Rig) -> None:
     asked = rig.message()
     making = rig.pool.submit(rig.fails, asked)
     assert rig.engine.begun.wait(5)
-    rig.signals.cancel(asked.job_id)
+    rig.signals.end(asked.job_id, asked.run, [], may_wait=True)
 
     assert making.result(2).code is FailureCode.CANCELED
     assert rig.storage.seen == []
@@ -408,7 +406,7 @@ def test_a_canceled_image_does_not_wait_for_its_turn(rig: Rig) -> None:
     waiting = rig.pool.submit(rig.fails, asked)
     while not len(rig.batcher):
         threading.Event().wait(0.01)
-    rig.signals.cancel(asked.job_id)
+    rig.signals.end(asked.job_id, asked.run, [], may_wait=True)
 
     assert waiting.result(2).code is FailureCode.CANCELED
     rig.engine.go.set()
@@ -450,8 +448,8 @@ def test_what_waits_is_handed_back_when_the_node_leaves_and_its_attempt_too(rig:
 
     with pytest.raises(Draining):
         waiting.result(5)
-    assert rig.signals.count_attempt(asked.image_id, asked.run) == 1
-    assert rig.signals.kept_result(asked.image_id, asked.run) is None
+    assert rig.signals.receive(asked.job_id, asked.image_id, asked.run).number == 1
+    assert rig.signals.receive(asked.job_id, asked.image_id, asked.run).kept_result is None
     assert asked.image_id not in {start.image_id for start in rig.heard.starts}  # it would seem to be in hand
     rig.engine.go.set()
     assert isinstance(begun.result(5), GeneratedImage)

@@ -217,7 +217,7 @@ class Measuring:
     def first_image(self, house: Stand, node: Node) -> float:
         """Seconds; it waits in the queue while the node starts, loads, and compiles."""
         house.publish(house.messages(self.order(1, 0)))
-        house.wait_for_chord(node)
+        house.wait_for_ends(1, node)
         return time.monotonic() - node.begun
 
     def batched(self, house: Stand, node: Node, batch: int, first: int) -> None:
@@ -240,7 +240,7 @@ class Measuring:
         self.figures.add(name, rate, "images/s", goal=self.goal("value", ">=", THROUGHPUT[self.alias]))
 
     def cancel_in_queue(self, house: Stand, node: Node, first: int) -> None:
-        """From the flag in the result store to the chord's end: the node looks for flags now and then."""
+        """From the flag in the result store to the end's report: the node looks for flags now and then."""
         messages = house.messages(self.order(1, first, steps=100))
         house.publish(messages)
         job_id = messages[0].job_id
@@ -248,8 +248,8 @@ class Measuring:
         while not house.signals.progress([job_id])[job_id] and time.monotonic() < until:
             time.sleep(0.01)
         begun = time.perf_counter()
-        house.signals.cancel(job_id)
-        house.wait_for_chord(node)
+        house.signals.end(job_id, 1, [], may_wait=True)
+        house.wait_for_ends(1, node)
         seconds = time.perf_counter() - begun
         self.figures.add(f"{self.alias}: cancel, until the job is at its end", 1000 * seconds, "ms")
 

@@ -2,7 +2,7 @@
 
 The bare loop is diffusers as its documentation shows it: `pipe(prompt=[...], generator=[...])`, with PIL
 images at its end. The queue adds to it: a broker, a node process, batching, encoding to WebP, an upload over
-HTTP, results and the chord. All use one torch thread: what is measured is what we add, not torch.
+HTTP and reports. All use one torch thread: what is measured is what we add, not torch.
 """
 
 import os

@@ -12,6 +12,7 @@ from backend.jobs import fairness, ids, store
 from contract.messages import Device, ImageStarted, LoraCard, ModelCard, NodeAnnouncement
 from tests.backend.api.conftest import Server
 from tests.backend.api.test_jobs import make, plan, submit
+from tests.backend.conftest import report
 
 CARD = ModelCard(
     name="sketch", engine="diffusers", family="sdxl", revision="abc", license="Apache-2.0",
@@ -41,7 +42,7 @@ def begin(server: Server, job_id: UUID, index: int) -> None:
         started_at=now,
     )  # fmt: skip
     with server.resources.db.session_scope() as session:
-        assert store.image_started(session, started, now)
+        assert report(session, started, now)
 
 
 def queue(server: Server, job_id: UUID) -> None:
@@ -49,7 +50,8 @@ def queue(server: Server, job_id: UUID) -> None:
     with server.resources.db.session_scope() as session:
         job = store.lock(session, job_id)
         assert job is not None
-        fairness.assign_bands(session, job, job.images, datetime.now(UTC))
+        fairness.assign_bands(session, job, job.images)
+        store.sending(job.images, datetime.now(UTC))
 
 
 def test_a_model_shows_all_of_its_card(api: httpx.Client, server: Server) -> None:

@@ -15,6 +15,7 @@ from backend.jobs.models import Job
 from backend.jobs.store import Fault, Plan, SavedImage
 from contract.messages import GeneratedImage, Timings
 from tests.backend.api.conftest import Server, StartServer, announce
+from tests.backend.conftest import report
 
 
 def now() -> datetime:
@@ -39,7 +40,7 @@ def make(server: Server, job_id: UUID, index: int) -> None:
     server.resources.storage.put(key, b"original", "image/webp")
     server.resources.storage.put(ids.thumbnail_key(job_id, index, 128, "webp"), b"small", "image/webp")
     with server.resources.db.session_scope() as session:
-        store.image_generated(
+        report(
             session,
             GeneratedImage(
                 job_id=job_id, image_id=ids.image_id(job_id, index), index=index, run=1, key=key,
@@ -195,7 +196,7 @@ def test_cancel_is_idempotent(api: httpx.Client, server: Server) -> None:
     for _ in range(2):
         answer = api.post(f"/v1/jobs/{job_id}/cancel")
         assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
-    assert server.resources.signals.canceled([job_id]) == {job_id}
+    assert server.resources.signals.unwanted([job_id]) == {job_id: 1}
     state: str = server.resources.celery.AsyncResult(str(job_id)).state
     assert state == "REVOKED"
 

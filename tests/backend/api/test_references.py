@@ -17,10 +17,11 @@ from backend.errors import ObjectNotFound, ReferenceUnavailable, StorageUnavaila
 from backend.jobs import ids, queries, store
 from backend.jobs.models import ImageGeneration, Job, Status
 from backend.jobs.store import Plan
-from backend.tasks import gpu, media
+from backend.tasks import gpu
 from backend.tasks.references import fetch_references
 from backend.views import now
 from contract.messages import ModelCard
+from contract.queues import gpu_queue
 from tests.backend.api.conftest import Server, StartServer, announce
 from tests.backend.images.samples import corners, encode, png, quarters
 from tests.gpu_worker.http_server import Answer, ScriptedServer, Seen
@@ -344,21 +345,25 @@ def test_a_job_that_has_ended_fetches_nothing(api: httpx.Client, host: ScriptedS
 # -- and then ---------------------------------------------------------------------------------------------
 
 
-def fan_out(server: Server, job_id: UUID) -> list[dict[str, Any]]:
+def fan_out(server: Server, job_id: UUID) -> dict[str, Any]:
+    """The message of the job's one image, as it lies in the broker."""
     with server.resources.db.session_scope() as session:
         job = store.lock(session, job_id)
         assert job is not None
         store.plan(session, job, [Plan("a", "able", 1)], now())
-        images = store.to_make(session, job)
-    save = media.save_images.s(job_id=str(job_id), run=1)
-    return [task.args[0] for task in gpu.fan_out(server.resources, job, images, save).tasks]
+    assert gpu.release(server.resources, job_id) == 1
+    with server.resources.celery.connection_for_read() as connection:
+        channel: Any = connection.default_channel
+        message = channel.basic_get(gpu_queue("able"), no_ack=True)
+    arguments: list[dict[str, Any]] = message.decode()[0]
+    return arguments[0]
 
 
 def test_nodes_are_told_where_it_is_and_what_they_must_get(api: httpx.Client, server: Server) -> None:
     job_id = submitted(api, reference=data_uri(PICTURE), mask=data_uri(MASK), strength=0.3)
     fetch(job_id)
 
-    (message,) = fan_out(server, job_id)
+    message = fan_out(server, job_id)
 
     assert (message["task"], message["strength"]) == ("inpainting", 0.3)
     for role in ids.ROLES:
@@ -369,7 +374,7 @@ def test_nodes_are_told_where_it_is_and_what_they_must_get(api: httpx.Client, se
 
 
 def test_without_a_reference_nothing_is_signed(api: httpx.Client, server: Server) -> None:
-    (message,) = fan_out(server, submitted(api))
+    message = fan_out(server, submitted(api))
 
     assert (message["task"], message["reference"], message["mask"]) == ("text-to-image", None, None)
 

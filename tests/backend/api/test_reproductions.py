@@ -11,7 +11,7 @@ from backend.jobs import ids, queries, store
 from backend.jobs.models import Job, Status
 from backend.jobs.store import Fault
 from backend.pipelines.reproductions import ReproductionsPipeline
-from backend.tasks import gpu, media
+from backend.tasks import gpu
 from contract.messages import (
     FailureCode,
     GeneratedImage,
@@ -25,6 +25,7 @@ from contract.messages import (
 from contract.queues import MAP_PROMPTS
 from tests.backend.api.conftest import Server, announce
 from tests.backend.api.test_jobs import now, plan, submit
+from tests.backend.conftest import report
 
 CARD = ModelCard(
     name="sketch", engine="x", schedulers=("euler", "ddim"), loras=(LoraCard(name="ink"),), max_loras=1,
@@ -36,7 +37,7 @@ MADE_WITH = {"steps": 30, "guidance": 5.5, "scheduler": "ddim", "revision": "abc
 def make(server: Server, job_id: UUID, sha256: str = "a" * 64, **made_with: Any) -> None:
     """A node stores the first image of the job."""
     with server.resources.db.session_scope() as session:
-        store.image_generated(
+        report(
             session,
             GeneratedImage(
                 job_id=job_id, image_id=ids.image_id(job_id, 0), index=0, run=1,
@@ -83,9 +84,7 @@ def row(server: Server, job: dict[str, Any]) -> Job:
 def message_of(server: Server, job: dict[str, Any]) -> GenerateImage:
     """What its node gets."""
     found = row(server, job)
-    save = media.save_images.s(job_id=str(found.id), run=1)
-    canvas = gpu.fan_out(server.resources, found, found.images, save)
-    return GenerateImage.model_validate(canvas.tasks[0].args[0])
+    return gpu.messages(server.resources, found, found.images)[0]
 
 
 def test_it_is_asked_for_as_it_was_made(api: httpx.Client, server: Server) -> None:
@@ -221,7 +220,7 @@ def test_it_is_steered_like_other_jobs(api: httpx.Client, server: Server) -> Non
     # What failed is retried, with the same prompt
     with server.resources.db.session_scope() as session:
         store.begin(session, job_id, now())
-        store.image_failed(
+        report(
             session,
             ImageFailure(
                 job_id=job_id, image_id=ids.image_id(job_id, 0), index=0, run=1,

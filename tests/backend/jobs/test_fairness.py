@@ -10,7 +10,7 @@ from backend.db import Database
 from backend.jobs import fairness, ids, queries, store
 from backend.jobs.models import ImageGeneration, Job
 from contract.messages import GeneratedImage, ImageStarted, Timings
-from tests.backend.conftest import MakeJob
+from tests.backend.conftest import MakeJob, report
 
 NOW = datetime.now(UTC)
 INPUT = {"message": "m", "model": "sketch", "seed": 7, "output_format": "webp"}
@@ -21,8 +21,9 @@ def queue(database: Database, job_id: UUID, after_s: float = 0) -> list[int | No
     with database.session_scope() as session:
         job = store.lock(session, job_id)
         assert job is not None
-        images = store.to_make(session, job)
-        fairness.assign_bands(session, job, images, NOW + timedelta(seconds=after_s))
+        images = store.unmade(job)
+        fairness.assign_bands(session, job, images)
+        store.sending(images, NOW + timedelta(seconds=after_s))
         return [image.band for image in images]
 
 
@@ -40,7 +41,7 @@ def begin(database: Database, job_id: UUID, index: int, after_s: float) -> None:
         started_at=at,
     )  # fmt: skip
     with database.session_scope() as session:
-        assert store.image_started(session, started, at)
+        assert report(session, started, at)
 
 
 def finish(database: Database, job_id: UUID, index: int, generate_ms: int = 100, batch: int = 1) -> None:
@@ -50,7 +51,7 @@ def finish(database: Database, job_id: UUID, index: int, generate_ms: int = 100,
         timings=Timings(queued_ms=0, generate_ms=generate_ms, store_ms=0), made_with={"batch": batch},
     )  # fmt: skip
     with database.session_scope() as session:
-        assert store.image_generated(session, result, NOW)
+        assert report(session, result, NOW)
 
 
 def test_bands_double() -> None:
@@ -129,6 +130,7 @@ class TestPassedOver:
             job = store.lock(session, job_id)
             assert job is not None
             moved = fairness.move_forward(session, job, NOW + timedelta(seconds=after_s))
+            store.sending(moved, NOW + timedelta(seconds=after_s))
             return [image.index for image in moved]
 
     def test_who_was_served_nothing_for_long_is_found_once(
@@ -144,24 +146,6 @@ class TestPassedOver:
         assert self.passed_over(database, 62) == []
         assert self.passed_over(database, 122) == [first]
         assert self.move(database, first, 122) == [8, 9, 10, 11]
-
-    def test_its_chord_is_not_waited_for_once_all_is_made(
-        self, database: Database, make_job: MakeJob
-    ) -> None:
-        def run(job_id: UUID) -> int | None:
-            with database.read_scope() as session:
-                return fairness.run_beside_its_chord(session, job_id)
-
-        usual, moved = make_job(planned=6), make_job(planned=6)
-        for job_id in (usual, moved):
-            queue(database, job_id)
-            for index in range(5):
-                finish(database, job_id, index)
-        assert self.move(database, moved, 61) == [5]
-        assert run(moved) is None
-        for job_id in (usual, moved):
-            finish(database, job_id, 5)
-        assert (run(usual), run(moved)) == (None, 1)
 
     def test_who_was_served_in_one_job_waits_in_the_other(
         self, database: Database, make_job: MakeJob

@@ -57,7 +57,9 @@ def test_a_retry_waits_from_when_it_was_sent_again(database: Database, make_job:
     assert demand(database, "sketch") == {"sketch": Demand(waiting=2)}
     assert demand(database, "sketch")["sketch"].oldest_wait_s(later) == 0
     with database.session_scope() as session:
-        store.dispatched(session, job_id, later)
+        again = store.lock(session, job_id)
+        assert again is not None
+        store.dispatching(again, later)
     assert demand(database, "sketch")["sketch"].waiting_since == later
 
 

@@ -13,7 +13,7 @@ from backend.jobs import events, ids, queries, store
 from backend.jobs.models import Job, Status
 from backend.jobs.store import Fault, Plan, SavedImage
 from contract.messages import FailureCode, GeneratedImage, ImageFailure, ImageStarted, Timings
-from tests.backend.conftest import MakeJob
+from tests.backend.conftest import MakeJob, report
 
 
 def now() -> datetime:
@@ -62,9 +62,9 @@ def test_the_whole_way(database: Database, make_job: MakeJob) -> None:
             job_id=job_id, image_id=ids.image_id(job_id, 0), index=0, run=1, node="n1", attempts=1,
             started_at=now(),
         )  # fmt: skip
-        assert store.image_started(session, started, now())
-        assert store.image_generated(session, generated(job_id, 0), now())
-        assert store.image_failed(session, failure(job_id, 1), now())
+        assert report(session, started, now())
+        assert report(session, generated(job_id, 0), now())
+        assert report(session, failure(job_id, 1), now())
     # When the batch is saved
     with database.session_scope() as session:
         assert store.save(session, job_id, 1, [saved(0)], {}, now()) is not None
@@ -87,11 +87,11 @@ def test_the_same_twice_changes_nothing(database: Database, make_job: MakeJob) -
     job_id = make_job(planned=1)
     for _ in range(2):
         with database.session_scope() as session:
-            store.image_generated(session, generated(job_id, 0), now())
+            report(session, generated(job_id, 0), now())
     with database.session_scope() as session:
         # a second node made it too, differently: the first result wins
-        assert not store.image_generated(session, generated(job_id, 0, sha256="f" * 64), now())
-        assert not store.image_failed(session, failure(job_id, 0), now())
+        assert not report(session, generated(job_id, 0, sha256="f" * 64), now())
+        assert not report(session, failure(job_id, 0), now())
     for _ in range(2):
         with database.session_scope() as session:
             store.save(session, job_id, 1, [saved(0)], {}, now())
@@ -112,7 +112,7 @@ def test_a_second_plan_is_dropped(database: Database, make_job: MakeJob) -> None
 def test_an_image_that_nobody_reports_is_lost_not_forgotten(database: Database, make_job: MakeJob) -> None:
     job_id = make_job(planned=2)
     with database.session_scope() as session:
-        store.image_generated(session, generated(job_id, 0), now())
+        report(session, generated(job_id, 0), now())
         store.save(session, job_id, 1, [saved(0)], {}, now())
     image = get(database, job_id).images[1]
     assert (image.status, image.error_code, image.error_retryable) == (Status.FAILED, "worker_lost", True)
@@ -122,7 +122,7 @@ def test_all_failed_alike_is_the_jobs_fault(database: Database, make_job: MakeJo
     job_id = make_job(planned=2)
     with database.session_scope() as session:
         for index in range(2):
-            store.image_failed(session, failure(job_id, index), now())
+            report(session, failure(job_id, index), now())
         store.save(session, job_id, 1, [], {}, now())
     job = get(database, job_id)
     assert (job.status, job.error_code, job.error_retryable) == (Status.FAILED, "out_of_memory", True)
@@ -132,7 +132,7 @@ def test_retry_reruns_only_what_failed(database: Database, make_job: MakeJob) ->
     # Given a job of which one image failed
     job_id = make_job(planned=2)
     with database.session_scope() as session:
-        store.image_generated(session, generated(job_id, 0), now())
+        report(session, generated(job_id, 0), now())
         store.save(session, job_id, 1, [saved(0)], {}, now())
     # When it is retried
     with database.session_scope() as session:
@@ -143,10 +143,10 @@ def test_retry_reruns_only_what_failed(database: Database, make_job: MakeJob) ->
     with database.session_scope() as session:
         job = store.begin(session, job_id, now())
         assert job is not None
-        assert [image.index for image in store.to_make(session, job)] == [1]
-        assert not store.image_generated(session, generated(job_id, 1, run=1), now())
+        assert [image.index for image in store.unmade(job)] == [1]
+        assert not report(session, generated(job_id, 1, run=1), now())
         assert store.save(session, job_id, 1, [], {}, now()) is None
-        assert store.image_generated(session, generated(job_id, 1, run=2), now())
+        assert report(session, generated(job_id, 1, run=2), now())
         store.save(session, job_id, 2, [saved(1, run=2)], {}, now())
     job = get(database, job_id)
     assert job.status is Status.COMPLETED
@@ -158,14 +158,14 @@ def test_retry_reruns_only_what_failed(database: Database, make_job: MakeJob) ->
 def test_cancel_keeps_what_is_stored(database: Database, make_job: MakeJob) -> None:
     job_id = make_job(planned=3)
     with database.session_scope() as session:
-        store.image_generated(session, generated(job_id, 0), now())
+        report(session, generated(job_id, 0), now())
         job = store.lock(session, job_id)
         assert job is not None
         assert store.cancel(session, job, now())
         assert not store.cancel(session, job, now())
     assert [i.status for i in get(database, job_id).images] == ["completed", "canceled", "canceled"]
     with database.session_scope() as session:
-        assert not store.image_generated(session, generated(job_id, 1), now())
+        assert not report(session, generated(job_id, 1), now())
         assert store.begin(session, job_id, now()) is None
         assert not store.fail(session, job_id, Fault("x", "y", retryable=True), now())
     assert get(database, job_id).status is Status.CANCELED
@@ -185,12 +185,12 @@ def test_events_are_numbered_under_concurrency(database: Database, make_job: Mak
     job_id = make_job(planned=8)
     start = threading.Barrier(8)
 
-    def report(index: int) -> None:
+    def take(index: int) -> None:
         start.wait()
         with database.session_scope() as session:
-            store.image_generated(session, generated(job_id, index), now())
+            report(session, generated(job_id, index), now())
 
-    threads = [threading.Thread(target=report, args=(index,)) for index in range(8)]
+    threads = [threading.Thread(target=take, args=(index,)) for index in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -206,7 +206,7 @@ def test_webhooks_follow_from_events(database: Database, make_job: MakeJob) -> N
     webhook = {"url": "https://example.com", "events": ["image.generated", "job.completed"]}
     job_id = make_job(planned=1, webhook=webhook)
     with database.session_scope() as session:
-        store.image_generated(session, generated(job_id, 0), now())
+        report(session, generated(job_id, 0), now())
     with database.session_scope() as session:
         assert events.due_deliveries(session, now()) == [(job_id, 4)]
         claimed = events.claim_delivery(session, job_id, 4, now())

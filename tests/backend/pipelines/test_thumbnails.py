@@ -14,9 +14,9 @@ from backend.nodes import Snapshot
 from backend.pipelines.thumbnails import ThumbnailsPipeline, ThumbnailsRequest
 from backend.resources import Resources
 from backend.settings import Settings
-from backend.tasks import gpu, media
+from backend.tasks import gpu
 from contract.messages import GenerateImage, LoraCard, LoraUse, ModelCard, SignedUpload
-from contract.queues import FETCH_REFERENCES, GENERATE_IMAGE, GENERATE_PROMPTS, MAP_PROMPTS, SAVE_IMAGES
+from contract.queues import FETCH_REFERENCES, GENERATE_PROMPTS, MAP_PROMPTS
 
 
 class Storage:
@@ -76,15 +76,12 @@ def test_the_fan_out_is_one_clone_per_prompt(job: Job) -> None:
         )
         for index in range(3)
     ]  # fmt: skip
-    save = media.save_images.s(job_id=str(job.id), run=2)
-    canvas = gpu.fan_out(resources(), job, images, save)
-    assert [task.task for task in canvas.tasks] == [GENERATE_IMAGE] * 3
-    assert {task.options["queue"] for task in canvas.tasks} == {"gpu.flux"}
-    assert [task.args[0]["prompt"] for task in canvas.tasks] == ["prompt 0", "prompt 1", "prompt 2"]
-    assert canvas.body.task == SAVE_IMAGES
-    again = gpu.fan_out(resources(), job, images, save)
-    assert [t.options["task_id"] for t in canvas.tasks] == [t.options["task_id"] for t in again.tasks]
-    assert len(str(canvas.tasks[0].args)) < 2000, "ids and URLs, never bytes"
+    clones = gpu.messages(resources(), job, images)
+    assert [clone.prompt for clone in clones] == ["prompt 0", "prompt 1", "prompt 2"]
+    assert [(clone.image_id, clone.index, clone.run) for clone in clones] == [
+        (ids.image_id(job.id, index), index, 2) for index in range(3)
+    ]
+    assert len(clones[0].model_dump_json()) < 2000, "ids and URLs, never bytes"
 
 
 def test_defaults_are_the_models_own() -> None:
@@ -189,8 +186,7 @@ def message_of(parts: Resources, given: dict[str, Any]) -> GenerateImage:
         id=ids.image_id(job.id, 0), job_id=job.id, index=0, run=1, prompt="a", model="m", seed=1,
         status=Status.PENDING,
     )  # fmt: skip
-    canvas = gpu.fan_out(parts, job, [image], media.save_images.s(job_id=str(job.id), run=1))
-    return GenerateImage.model_validate(canvas.tasks[0].args[0])
+    return gpu.messages(parts, job, [image])[0]
 
 
 def test_when_nobody_can_say_which_models_there_are_none_is_refused() -> None:
