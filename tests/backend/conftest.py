@@ -55,7 +55,8 @@ def make_job(database: Database) -> MakeJob:
         given: dict[str, Any] = {
             "owner": "local", "pipeline": "thumbnails", "total": planned or 4, "client_metadata": {},
             "input": {"message": "a lighthouse", "model": "sketch", "seed": 7, "width": 64, "height": 64,
-                      "output_format": "webp", "thumbnail_sizes": [32]},
+                      "output_format": "webp", "thumbnail_sizes": [32], "negative_prompt": None,
+                      "title": None, "steps": None, "guidance": None},
         } | values  # fmt: skip
         with database.session_scope() as session:
             job = Job(
