@@ -154,6 +154,7 @@ def _new_job(resources: Resources, pipeline: str, request: JobRequest, prepared:
         created_at=created,
         updated_at=created,
         deadline_at=created + timedelta(seconds=resources.settings.job_deadline_s),
+        images=[],  # known, so that nobody looks for them
     )
 
 

@@ -7,10 +7,6 @@ the last of them lies in its queue once the last image is stored.
 import base64
 import contextlib
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,18 +28,13 @@ from contract.queues import (
     gpu_queue,
 )
 from contract.signals import Signals, connect
+from scripts.benchmarks import processes
+from scripts.benchmarks.processes import DidNotWork, Process
 from tests.services import RedisServer, find_redis, service_folder
 
 T = TypeVar("T")
 
-ROOT = Path(__file__).parents[2]
-PROC = Path("/proc")
-STOP_WITHIN_S = 30.0
 LONGEST_S = 600.0  # for what a benchmark waits for
-
-
-class DidNotWork(Exception):
-    """The node ended, or did not do its work in time; the text is the end of its log."""
 
 
 class Storage(ThreadingHTTPServer):
@@ -85,50 +76,6 @@ class _Taker(BaseHTTPRequestHandler):
         """Says nothing."""
 
 
-@dataclass
-class Node:
-    """One node process, with its log."""
-
-    process: "subprocess.Popen[bytes]"
-    log: Path
-    begun: float  # time.monotonic()
-
-    def must_live(self) -> None:
-        """Raises `DidNotWork`."""
-        if self.process.poll() is not None:
-            raise DidNotWork(f"The node ended ({self.process.returncode}):\n{self.said()}")
-
-    def cpu_seconds(self) -> float | None:
-        """What the node and its children have computed so far; None: this system doesn't tell."""
-        return sum(_cpu_seconds(pid) for pid in _family(self.process.pid)) if PROC.exists() else None
-
-    def said(self) -> str:
-        """The end of its log."""
-        return self.log.read_text("utf-8", "replace")[-3000:]
-
-    def end(self) -> None:
-        """In good order, or else by force."""
-        self.process.terminate()
-        try:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.process.wait(STOP_WITHIN_S)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
-
-
-def _family(pid: int) -> list[int]:
-    """A process and its children."""
-    listed = [file.read_text().split() for file in PROC.glob(f"{pid}/task/*/children")]
-    return [pid, *(one for children in listed for child in children for one in _family(int(child)))]
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 @dataclass(frozen=True)
 class Order:
     """What is asked for, `count` times with another prompt and seed."""
@@ -153,28 +100,23 @@ class Stand:
     app: Celery
     store: "redis.Redis"
     signals: Signals
-    nodes: list[Node] = field(default_factory=list)
+    nodes: list[Process] = field(default_factory=list)
 
-    def start(self, command: Sequence[str], environment: Mapping[str, str]) -> Node:
+    def start(self, command: Sequence[str], environment: Mapping[str, str]) -> Process:
         """Starts a node: Python's arguments, and what its environment has beside ours."""
-        log = self.folder / f"node-{len(self.nodes)}.log"
         own = {"FANFARE_BROKER_URL": self.url, "FANFARE_NODE_NAME": f"bench-{len(self.nodes)}",
-               "TMPDIR": str(self.folder), "PYTHONUNBUFFERED": "1"}  # fmt: skip
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, *command], cwd=ROOT, env=os.environ | own | dict(environment),
-                stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True,
-            )  # fmt: skip
-        self.nodes.append(Node(process, log, time.monotonic()))
+               "TMPDIR": str(self.folder)}  # fmt: skip
+        log = self.folder / f"node-{len(self.nodes)}.log"
+        self.nodes.append(processes.start(command, own | dict(environment), log))
         return self.nodes[-1]
 
-    def wait_until_ready(self, node: Node) -> NodeAnnouncement:
+    def wait_until_ready(self, node: Process) -> NodeAnnouncement:
         """What it says of itself, once it takes work."""
         return self._until(
             lambda: next((one for one in self.signals.nodes() if one.state == "ready"), None), node
         )
 
-    def make(self, order: Order, node: Node) -> float:
+    def make(self, order: Order, node: Process) -> float:
         """Seconds from the first publishing to the report of the last end, on an empty queue."""
         messages = self.messages(order)
         before = self.storage.taken
@@ -204,7 +146,7 @@ class Stand:
                     GENERATE_IMAGE, (one.to_wire(),), queue=gpu_queue(one.model), producer=producer
                 )
 
-    def wait_for_ends(self, count: int, node: Node) -> None:
+    def wait_for_ends(self, count: int, node: Process) -> None:
         """Takes what is reported from its queue, in place of the backend, until so many images have ended."""
         left = count
         while left > 0:
@@ -219,7 +161,7 @@ class Stand:
         ends = [report for report in reports if report["kind"] != "started"]
         return 1 + len(ends)
 
-    def _until(self, ask: Callable[[], T | None], node: Node, *, pause_s: float = 0.05) -> T:
+    def _until(self, ask: Callable[[], T | None], node: Process, *, pause_s: float = 0.05) -> T:
         until = time.monotonic() + LONGEST_S
         while not (answer := ask()):
             node.must_live()

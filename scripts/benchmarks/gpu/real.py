@@ -25,7 +25,8 @@ from scripts.benchmarks.gpu.architectures import ARCHITECTURES, Architecture, Fe
 from scripts.benchmarks.gpu.flops import image_flops
 from scripts.benchmarks.gpu.random_models import make_adapter, make_engine, torch_device, waiting_for
 from scripts.benchmarks.gpu.random_node import SPEC
-from scripts.benchmarks.stand import Node, Order, Stand, stand
+from scripts.benchmarks.processes import Process
+from scripts.benchmarks.stand import Order, Stand, stand
 
 WITHIN_S: Final = 480.0  # after which no further model is begun
 A_MODEL_S: Final = 90.0  # what one is expected to take at the most
@@ -203,7 +204,7 @@ class Measuring:
         self.batched(house, node, batch, next(numbers))
         self.cancel_in_queue(house, node, next(numbers))
 
-    def start(self, house: Stand, batch: int) -> Node:
+    def start(self, house: Stand, batch: int) -> Process:
         """A node with this model."""
         spec = {
             "alias": self.alias,
@@ -214,13 +215,13 @@ class Measuring:
         environment = {SPEC: json.dumps(spec), "FANFARE_LOG_LEVEL": "INFO"}
         return house.start(["-m", "scripts.benchmarks.gpu.random_node"], environment)
 
-    def first_image(self, house: Stand, node: Node) -> float:
+    def first_image(self, house: Stand, node: Process) -> float:
         """Seconds; it waits in the queue while the node starts, loads, and compiles."""
         house.publish(house.messages(self.order(1, 0)))
         house.wait_for_ends(1, node)
         return time.monotonic() - node.begun
 
-    def batched(self, house: Stand, node: Node, batch: int, first: int) -> None:
+    def batched(self, house: Stand, node: Process, batch: int, first: int) -> None:
         """As many batches as show what lies between them."""
         batches = 6 if self.on_gpu else 2
         house.make(self.order(batch, first, few=True), node)  # this size of batch for the first time
@@ -239,7 +240,7 @@ class Measuring:
         name = f"{self.alias}: throughput, batches of {batch}, {steps} steps"
         self.figures.add(name, rate, "images/s", goal=self.goal("value", ">=", THROUGHPUT[self.alias]))
 
-    def cancel_in_queue(self, house: Stand, node: Node, first: int) -> None:
+    def cancel_in_queue(self, house: Stand, node: Process, first: int) -> None:
         """From the flag in the result store to the end's report: the node looks for flags now and then."""
         messages = house.messages(self.order(1, first, steps=100))
         house.publish(messages)

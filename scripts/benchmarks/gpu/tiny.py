@@ -23,8 +23,9 @@ from gpu_worker.engines.diffusers.engine import DiffusersEngine
 from gpu_worker.engines.diffusers.hub import served
 from gpu_worker.engines.diffusers.loading import Loader
 from scripts.benchmarks.figures import Figures, Goal, say
+from scripts.benchmarks.processes import Process
 from scripts.benchmarks.rounds import Measured, Way, in_turns, times_as_fast
-from scripts.benchmarks.stand import Node, Order, Stand, stand
+from scripts.benchmarks.stand import Order, Stand, stand
 from tests.gpu_worker.engines.diffusers.tiny import build
 
 SIZE: Final = 64  # pixels
@@ -146,7 +147,7 @@ class Nobody:
 class Queue:
     """The node, through its queue. Each round has prompts of its own: none is remembered."""
 
-    def __init__(self, house: Stand, node: Node, steps: int) -> None:
+    def __init__(self, house: Stand, node: Process, steps: int) -> None:
         self._house, self._node, self._steps = house, node, steps
         self._first = 0
 

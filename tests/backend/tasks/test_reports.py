@@ -1,4 +1,4 @@
-"""The fan-in: reports come late, twice, out of order, as nonsense; each image ends once, each job is saved."""
+"""The fan-in: reports come late, twice, out of order, as nonsense; each image ends once."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
