@@ -174,7 +174,7 @@ class Feed:
         return {job_id: self._resources.signals.previews(job_id) for job_id in job_ids}
 
 
-def get_feed(request: Request) -> Feed:
+async def get_feed(request: Request) -> Feed:
     """The app's feed."""
     return cast("Feed", request.app.state.feed)
 

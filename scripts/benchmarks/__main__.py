@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType, ModuleType
 
-from scripts.benchmarks import gpu
+from scripts.benchmarks import api, gpu
 from scripts.benchmarks.figures import Figures
 
 # A new benchmark is a module with `ABOUT`, `add_options` and `measure`, and a line here.
 BENCHMARKS: dict[str, ModuleType] = {
     "gpu": gpu,
+    "api": api,
 }
 
 
