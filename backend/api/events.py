@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import Field
@@ -143,7 +142,7 @@ async def stream_job_events(
 ) -> Response:
     """Streams what happens to the job, from its beginning or from where you were."""
     seq = _seq_of(last_event_id)
-    news = await run_in_threadpool(_read, resources, task_id, owner, seq)
+    news = await feed.in_thread(_read, resources, task_id, owner, seq)
     if news.ended and not news.events:
         return Response(status_code=204)
     stream = _stream(resources, task_id, owner, feed, seq, news)
@@ -188,14 +187,19 @@ async def _stream(
                     yield _format_preview(job_id, image, jpeg)
             if quiet:
                 yield KEEPALIVE_COMMENT
+            del news  # the job, whole: thousands of streams wait here
             await feed.wait(job_id, seq, HEARTBEAT_S, signs)
-            try:
-                news = await run_in_threadpool(_read, resources, job_id, owner, seq)
-            except NotFound:  # deleted meanwhile
-                return
-            except DatabaseUnavailable:
-                yield format_sse_event(comment="the database is away")
-                await asyncio.sleep(DATABASE_PAUSE_S)
+            while True:
+                try:
+                    news = await feed.in_thread(_read, resources, job_id, owner, seq)
+                    break
+                except NotFound:  # deleted meanwhile
+                    return
+                except DatabaseUnavailable:
+                    yield format_sse_event(comment="the database is away")
+                    await asyncio.sleep(DATABASE_PAUSE_S)
+                    if feed.closing:
+                        return
 
 
 def _is_all(news: News) -> bool:
