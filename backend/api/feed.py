@@ -102,10 +102,10 @@ class Feed:
                 if not counter[job_id]:
                     del counter[job_id]
 
-    async def wait(self, job_id: UUID, seq: int, seconds: float, seen: Signs | None = None) -> None:
-        """Returns when the job has an event after `seq`, or other signs, or is gone, or time is up."""
+    async def wait(self, job_id: UUID, seq: int, seconds: float, seen: Signs | None = None) -> bool:
+        """Returns when the job has an event after `seq`, or other signs, or is gone; False: time is up."""
         if self.closing:
-            return
+            return True
         before = self.signs(job_id) if seen is None else seen
         # Looked at when a round ends: what was heard before may be from before the watching
         waiter = _Waiter(job_id, seq, before, asyncio.get_running_loop().create_future())
@@ -113,9 +113,10 @@ class Feed:
         try:
             await asyncio.wait_for(waiter.woken, seconds)
         except TimeoutError:
-            return
+            return False
         finally:
             self._waiting.discard(waiter)
+        return True
 
     def _wake(self) -> None:
         """Lets go those for whom something has changed, and no others: there may be thousands."""

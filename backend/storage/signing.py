@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from backend.errors import SignatureExpired, SignatureInvalid
 
-
 _dump = json.JSONEncoder(separators=(",", ":")).encode  # made once: `json.dumps` makes one each time
 
 

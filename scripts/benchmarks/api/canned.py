@@ -1,4 +1,4 @@
-"""Answers every request with the same few bytes at once: how fast the client is when no server holds it up."""
+"""Answers every request with the same bytes at once: how fast the client is, held up by no server."""
 
 import asyncio
 

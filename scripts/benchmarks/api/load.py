@@ -1,4 +1,4 @@
-"""A client that costs little: kept connections, each with one request under way, and no more HTTP than that."""
+"""A client that costs little: kept connections, one request under way on each, and no more HTTP."""
 
 import asyncio
 import time
@@ -33,6 +33,14 @@ def request(
     return Ask("\r\n".join(lines).encode() + HEAD_END + body, status)
 
 
+def place_of(url: str) -> tuple[str, int]:
+    """Host and port."""
+    place = urlsplit(url)
+    assert place.hostname
+    assert place.port
+    return place.hostname, place.port
+
+
 @dataclass
 class Load:
     """So many requests, spread over so many connections: each sends its next when it has its answer."""
@@ -45,11 +53,11 @@ class Load:
 
     async def run(self, url: str, clients: int) -> None:
         """Raises `Refused`."""
-        place = urlsplit(url)
+        host, port = place_of(url)
         loop = asyncio.get_running_loop()
         done = loop.create_future()
         opened = [
-            await loop.create_connection(lambda: _Connection(self, done), place.hostname, place.port)
+            await loop.create_connection(lambda: _Connection(self, done), host, port)
             for _ in range(min(clients, self.count))
         ]
         try:

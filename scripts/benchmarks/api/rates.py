@@ -49,9 +49,7 @@ def tell(figures: Figures, found: Mapping[str, Measured]) -> None:
         versus = f", against the {against}" if against else ""
         ratio = times_as_fast(found[way], found[against]) if against else None
         rate = found[way].rate
-        figures.add(
-            f"{way}{versus}", rate, "requests/s", baseline=rate / ratio if ratio else None, goal=goal
-        )
+        figures.add(f"{way}{versus}", rate, "requests/s", baseline=rate / ratio if ratio else None, goal=goal)
     for way, against, _ in COMPARED:
         if found[way].cpu and way != CEILING:
             base = 1000 * statistics.median(found[against].cpu) if against else None

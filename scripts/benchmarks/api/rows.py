@@ -55,7 +55,7 @@ def _add(database: Database, count: int, status: Status) -> list[UUID]:
         session.add_all(jobs)
         session.flush()
         session.add_all(
-            JobEvent(job_id=job.id, seq=1, type="job.started", data={"status": "in_progress"}, created_at=_now())
+            JobEvent(job_id=job.id, seq=1, type="job.started", data={}, created_at=job.created_at)
             for job in jobs
         )
         return [job.id for job in jobs]

@@ -31,7 +31,6 @@ API = ("-m", "backend.cli", "api")
 BARE = ("-m", "scripts.benchmarks.api.bare")
 CEILING = ("-m", "scripts.benchmarks.api.canned")
 START_WITHIN_S = 60.0
-FILES = 16_384
 NO_LIMIT = 1_000_000_000  # counted as always, and never reached
 PROC = Path("/proc")
 
@@ -110,13 +109,6 @@ def house(kind: str) -> Iterator[House]:
             for name, command in (("api", API), ("bare", BARE), ("ceiling", CEILING))
         )
         yield House(folder, database, store, api, bare, ceiling)
-
-
-def allow_many_files() -> None:
-    """Lets this process, and those that it starts, have as many connections as streams are opened."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _database(kind: str, stack: contextlib.ExitStack) -> str:
