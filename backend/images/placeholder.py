@@ -11,6 +11,7 @@ from backend.images.thumbnails import fit
 
 PLACEHOLDER_SIDE = 32  # pixels: a blurhash holds no more detail
 PALETTE_SIDE = 64  # pixels
+SETTLED = PALETTE_SIDE**2 // 50  # of them: once no more change their colour, the palette is good enough
 BLURHASH_COMPONENTS = 14  # about, x times y
 
 
@@ -37,7 +38,7 @@ def dominant_color(image: Image.Image) -> str:
     if not visible:
         return "#ffffff"
     strip = Image.frombytes("RGB", (len(visible) // 3, 1), visible)
-    palette = strip.quantize(12, Image.Quantize.MEDIANCUT, kmeans=1)
+    palette = strip.quantize(12, Image.Quantize.MEDIANCUT, kmeans=SETTLED)
     colours = cast("list[tuple[int, tuple[int, int, int]]]", palette.convert("RGB").getcolors())
     _, (red, green, blue) = max(sorted(colours), key=_weight)
     return f"#{red:02x}{green:02x}{blue:02x}"

@@ -45,9 +45,7 @@ def test_the_api_against_a_bare_endpoint(tmp_path: Path) -> None:
 
 
 def test_thumbnails_against_other_ways(tmp_path: Path) -> None:
-    found = figures(
-        tmp_path / "found.json", "thumbnails", "--rounds", "1", "--repeat", "1", "--sides", "256"
-    )
+    found = figures(tmp_path / "found.json", "thumbnails", "--rounds", "1", "--repeat", "1", "--sides", "256")
 
     for fmt in ("WEBP", "JPEG", "PNG"):
         ours = found[f"{fmt} 256x256: ours, against opened anew for each size"]
