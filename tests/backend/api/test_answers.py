@@ -19,7 +19,7 @@ def finished(api: httpx.Client, server: Server) -> UUID:
     """A failed job, which was polled."""
     job_id = UUID(api.post("/v1/thumbnails", json={"message": "a lighthouse", "count": 1}).json()["task_id"])
     with server.resources.db.session_scope() as session:
-        assert store.fail(session, job_id, store.Fault("internal", "broken", True), views.now())
+        assert store.fail(session, job_id, store.Fault("internal", "broken", retryable=True), views.now())
     assert api.get(f"/v1/jobs/{job_id}").json()["status"] == "failed"
     return job_id
 
