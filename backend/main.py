@@ -21,6 +21,7 @@ from backend.api import (
     problems,
     webhooks,
 )
+from backend.api.answers import Answers
 from backend.api.demand import DemandBoard
 from backend.api.dependencies import KeyGuard
 from backend.api.feed import Feed
@@ -96,6 +97,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     resources = Resources.open(app.state.settings)
     app.state.resources = resources
     app.state.key_guard = KeyGuard()
+    app.state.answers = Answers(resources)
     app.state.demand = DemandBoard(resources)
     app.state.system = SystemCollector(resources, app.state.demand)
     app.state.registry.register(app.state.system)

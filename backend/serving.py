@@ -3,8 +3,10 @@
 What is slow to import is imported where it is used: `fanfare up` needs only the port.
 """
 
+import contextlib
 import errno
 import ipaddress
+import resource
 import signal
 import socket
 from typing import TYPE_CHECKING
@@ -108,10 +110,18 @@ def _bind(host: str, port: int) -> socket.socket:
     return bound
 
 
+def allow_many_connections() -> None:
+    """Raises this process's limit of open files as far as it may: each event stream is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # macOS promises more than it allows
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def serve(app: "FastAPI", bound: socket.socket, settings: Settings, *, access_log: bool) -> None:
     """Serves until the process is told to stop."""
     import uvicorn
 
+    allow_many_connections()
     config = uvicorn.Config(
         app,
         log_level=settings.log_level.lower(),

@@ -6,6 +6,7 @@ from typing import Annotated, cast
 from uuid import UUID
 
 from fastapi import Depends, Path, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from backend import keys
@@ -21,7 +22,8 @@ KEYS_CACHE_S = 1.0
 _bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="A key from `fanfare keys create`.")
 
 
-def get_resources(request: Request) -> Resources:
+# Dependencies that wait for nothing are `async`: FastAPI takes each of the others to a thread of its own.
+async def get_resources(request: Request) -> Resources:
     """The resources that the app was started with."""
     return cast("Resources", request.app.state.resources)
 
@@ -32,7 +34,7 @@ TaskId = Annotated[
 ]
 
 
-def get_demand(request: Request) -> DemandBoard:
+async def get_demand(request: Request) -> DemandBoard:
     """What waits for which model."""
     return cast("DemandBoard", request.app.state.demand)
 
@@ -47,40 +49,56 @@ class KeyGuard:
         self._in_use = False
         self._asked_at = float("-inf")
 
-    def keys_in_use(self, resources: Resources) -> bool:
+    @property
+    def remembered(self) -> bool | None:
+        """What `ask` would say; None: it would ask the database."""
+        is_fresh = self._in_use or time.monotonic() - self._asked_at <= KEYS_CACHE_S
+        return self._in_use if is_fresh else None
+
+    def ask(self, resources: Resources) -> bool:
         """Once a key was made, nobody is anonymous any more, even if it was revoked."""
-        if not self._in_use and time.monotonic() - self._asked_at > KEYS_CACHE_S:
-            with resources.db.read_scope() as session:
-                self._in_use = keys.any_exist(session)
-            self._asked_at = time.monotonic()
+        if (known := self.remembered) is not None:
+            return known
+        with resources.db.read_scope() as session:
+            self._in_use = keys.any_exist(session)
+        self._asked_at = time.monotonic()
         return self._in_use
 
 
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
-def get_owner(request: Request, resources: ResourcesDep, credentials: Credentials) -> str:
+async def get_owner(request: Request, resources: ResourcesDep, credentials: Credentials) -> str:
     """Whose jobs this request may see. Raises `Unauthorized`."""
     if credentials is not None:
-        with resources.db.read_scope() as session:
-            key = keys.find(session, credentials.credentials)
-        if key is None:
-            raise Unauthorized("This API key is not known, or was revoked.")
-        return str(key.id)
+        return await run_in_threadpool(_owner_by_key, resources, credentials.credentials)
     guard = cast("KeyGuard", request.app.state.key_guard)
-    if guard.keys_in_use(resources):
+    in_use = guard.remembered
+    if in_use is None:
+        in_use = await run_in_threadpool(guard.ask, resources)
+    if in_use:
         raise Unauthorized("Send an API key: `Authorization: Bearer ff_...`.")
     if not resources.settings.api_anonymous and not _is_local(request):
         raise Unauthorized("Without a key the API serves this machine only: `fanfare keys create NAME`.")
     return ANONYMOUS
 
 
+def _owner_by_key(resources: Resources, text: str) -> str:
+    with resources.db.read_scope() as session:
+        key = keys.find(session, text)
+    if key is None:
+        raise Unauthorized("This API key is not known, or was revoked.")
+    return str(key.id)
+
+
 OwnerDep = Annotated[str, Depends(get_owner)]
 
 
-def get_rated_owner(request: Request, owner: OwnerDep) -> str:
+async def get_rated_owner(request: Request, owner: OwnerDep) -> str:
     """The owner of a request that asks for work. Raises `RateLimited`."""
-    cast("RateLimiter", request.app.state.rate_limiter).check(owner)
+    limiter = cast("RateLimiter", request.app.state.rate_limiter)
+    if limiter.limits:
+        await run_in_threadpool(limiter.check, owner)
     return owner
 
 

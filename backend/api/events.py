@@ -13,7 +13,6 @@ from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
 from fastapi import APIRouter, Header, Response
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from pydantic import Field
@@ -30,6 +29,7 @@ from backend.pipelines.base import WebhookEvent
 from backend.resources import Resources
 
 HEARTBEAT_S = 15
+BEATS_UNREAD = 4  # after so many, a job that somebody is at work on is read again though nothing was heard
 RECONNECT_MS = 2000
 DATABASE_PAUSE_S = 1.0
 
@@ -143,7 +143,7 @@ async def stream_job_events(
 ) -> Response:
     """Streams what happens to the job, from its beginning or from where you were."""
     seq = _seq_of(last_event_id)
-    news = await run_in_threadpool(_read, resources, task_id, owner, seq)
+    news = await feed.in_thread(_read, resources, task_id, owner, seq)
     if news.ended and not news.events:
         return Response(status_code=204)
     stream = _stream(resources, task_id, owner, feed, seq, news)
@@ -171,31 +171,40 @@ async def _stream(
     shown: dict[int, str] = {}  # by index, the preview that was sent last
     with feed.watching(job_id, previews=bool(news.job.input.get("preview"))):
         while True:
-            for event in news.events:
-                seq = event.seq
-                yield _format(event, news.job)
+            # No name is left for a row or a view: thousands of streams wait, and each would hold its own.
+            for frame in [_format(event, news.job) for event in news.events]:
+                yield frame
+            seq = news.events[-1].seq if news.events else seq
             if (news.ended and _is_all(news)) or feed.closing:
                 return
             quiet, signs = not news.events, feed.signs(job_id)
-            progress = _format_progress(job_id, news.job, signs.progress)
-            if progress != told:
-                told, quiet = progress, False
-                yield progress
-            for image in _unfinished(news.job):  # each is looked up when its turn has come: the newest
-                jpeg = feed.signs(job_id).previews.get(image.index)
-                if jpeg and jpeg != shown.get(image.index):
-                    shown[image.index], quiet = jpeg, False
-                    yield _format_preview(job_id, image, jpeg)
+            frame = _format_progress(job_id, news.job, signs.progress)
+            if frame != told:
+                told, quiet = frame, False
+                yield frame
+            for index, image_id in _unfinished(news.job):
+                # Looked up when its turn has come: the newest
+                jpeg = feed.signs(job_id).previews.get(index)
+                if jpeg and jpeg != shown.get(index):
+                    shown[index], quiet = jpeg, False
+                    yield _format_preview(job_id, image_id, index, jpeg)
             if quiet:
                 yield KEEPALIVE_COMMENT
-            await feed.wait(job_id, seq, HEARTBEAT_S, signs)
-            try:
-                news = await run_in_threadpool(_read, resources, job_id, owner, seq)
-            except NotFound:  # deleted meanwhile
-                return
-            except DatabaseUnavailable:
-                yield format_sse_event(comment="the database is away")
-                await asyncio.sleep(DATABASE_PAUSE_S)
+            beats = 1 if news.job.waiting_for else BEATS_UNREAD
+            del news
+            while not await feed.wait(job_id, seq, HEARTBEAT_S, signs) and (beats := beats - 1):
+                yield KEEPALIVE_COMMENT
+            while True:
+                try:
+                    news = await feed.in_thread(_read, resources, job_id, owner, seq)
+                    break
+                except NotFound:  # deleted meanwhile
+                    return
+                except DatabaseUnavailable:
+                    yield format_sse_event(comment="the database is away")
+                    await asyncio.sleep(DATABASE_PAUSE_S)
+                    if feed.closing:
+                        return
 
 
 def _is_all(news: News) -> bool:
@@ -234,12 +243,16 @@ def _format_progress(job_id: UUID, job: views.Job, fractions: dict[int, float]) 
     return format_sse_event(event="progress", data_str=_dump(data))
 
 
-def _unfinished(job: views.Job) -> list[views.Image]:
-    return [image for image in job.images if image.url is None and image.status in ("pending", "in_progress")]
+def _unfinished(job: views.Job) -> list[tuple[int, UUID]]:
+    return [
+        (image.index, image.id)
+        for image in job.images
+        if image.url is None and image.status in ("pending", "in_progress")
+    ]
 
 
-def _format_preview(job_id: UUID, image: views.Image, jpeg: str) -> bytes:
-    preview = Preview(task_id=job_id, image_id=image.id, index=image.index, data=jpeg)
+def _format_preview(job_id: UUID, image_id: UUID, index: int, jpeg: str) -> bytes:
+    preview = Preview(task_id=job_id, image_id=image_id, index=index, data=jpeg)
     return format_sse_event(event="preview", data_str=_dump(views.as_json(preview)))
 
 

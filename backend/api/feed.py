@@ -7,13 +7,15 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, cast
+from functools import partial
+from typing import Annotated, TypeVar, cast
 from uuid import UUID
 
 import redis
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 
@@ -23,12 +25,16 @@ from backend.jobs.models import ENDED
 from backend.resources import Resources
 
 INTERVAL_S = 0.2
+PROGRESS_AT_ONCE = 500  # jobs: with more of them watched, the eye waits a little longer, but polls don't
+STREAMS_READ_AT_ONCE = 8
 PREVIEWS_EVERY_S = 0.5  # they are large beside all else
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Signs:
     """What nodes say of a job's images while they make them, by index. The newest only."""
 
@@ -46,6 +52,16 @@ class Heard:
     known: bool = False  # whether the database answered the last time
 
 
+@dataclass(frozen=True, eq=False, slots=True)
+class _Waiter:
+    """Who waits, and what is no news to them."""
+
+    job_id: UUID
+    seq: int
+    before: Signs
+    woken: "asyncio.Future[None]"
+
+
 class Feed:
     """Watches jobs on behalf of others."""
 
@@ -55,7 +71,9 @@ class Feed:
         self._looked_at: Counter[UUID] = Counter()  # those of them whose previews somebody waits for
         self._previews_read_at = float("-inf")
         self._heard = Heard()
-        self._round = asyncio.Condition()
+        self._readers = CapacityLimiter(STREAMS_READ_AT_ONCE)
+        self._waiting: set[_Waiter] = set()
+        self._turn = 0  # of the watched jobs, where the next portion begins whose progress is read
         self._task: asyncio.Task[None] | None = None
         self.closing = False
 
@@ -66,8 +84,7 @@ class Feed:
     async def stop(self) -> None:
         """Ends the reading, and lets all who wait go."""
         self.closing = True
-        async with self._round:
-            self._round.notify_all()
+        self._wake()
         if self._task:
             self._task.cancel()
 
@@ -85,26 +102,38 @@ class Feed:
                 if not counter[job_id]:
                     del counter[job_id]
 
-    async def wait(self, job_id: UUID, seq: int, seconds: float, seen: Signs | None = None) -> None:
-        """Returns when the job has an event after `seq`, or other signs, or is gone, or time is up."""
+    async def wait(self, job_id: UUID, seq: int, seconds: float, seen: Signs | None = None) -> bool:
+        """Returns when the job has an event after `seq`, or other signs, or is gone; False: time is up."""
+        if self.closing:
+            return True
         before = self.signs(job_id) if seen is None else seen
-
-        def changed() -> bool:
-            heard = self._heard
-            if self.closing or not heard.known:
-                return self.closing
-            return heard.newest.get(job_id, seq + 1) > seq or self.signs(job_id) != before
-
-        async def until_changed() -> None:
-            async with self._round:
-                await self._round.wait()  # what was heard before may be from before the watching
-                while not changed():
-                    await self._round.wait()
-
+        # Looked at when a round ends: what was heard before may be from before the watching
+        waiter = _Waiter(job_id, seq, before, asyncio.get_running_loop().create_future())
+        self._waiting.add(waiter)
         try:
-            await asyncio.wait_for(until_changed(), seconds)
+            await asyncio.wait_for(waiter.woken, seconds)
         except TimeoutError:
-            return
+            return False
+        finally:
+            self._waiting.discard(waiter)
+        return True
+
+    def _wake(self) -> None:
+        """Lets go those for whom something has changed, and no others: there may be thousands."""
+        for waiter in [one for one in self._waiting if self._has_news(one)]:
+            if not waiter.woken.done():
+                waiter.woken.set_result(None)
+
+    def _has_news(self, waiter: "_Waiter") -> bool:
+        heard = self._heard
+        if self.closing or not heard.known:
+            return self.closing
+        job_id, seq = waiter.job_id, waiter.seq
+        return heard.newest.get(job_id, seq + 1) > seq or self.signs(job_id) != waiter.before
+
+    async def in_thread(self, read: Callable[..., T], *arguments: object) -> T:
+        """Reads for a stream: few at once, so that polls find a thread also when thousands have news."""
+        return await to_thread.run_sync(partial(read, *arguments), limiter=self._readers)
 
     def signs(self, job_id: UUID) -> Signs:
         """What is known of the images in hand."""
@@ -140,8 +169,7 @@ class Feed:
             watched = list(self._watched)
             if watched:
                 self._heard = await self._read_or_wait(watched, list(self._looked_at))
-                async with self._round:
-                    self._round.notify_all()
+                self._wake()
             await asyncio.sleep(INTERVAL_S)
 
     async def _read_or_wait(self, watched: list[UUID], looked_at: list[UUID]) -> Heard:
@@ -159,10 +187,19 @@ class Feed:
             log.warning("the database is away; streams wait for it")
             return Heard()
         try:
-            progress = self._resources.signals.progress(job_ids)
+            progress = self._read_progress(job_ids)
             return Heard(newest, progress, self._read_previews(looked_at), known=True)
         except redis.RedisError:
             return Heard(newest, known=True)
+
+    def _read_progress(self, job_ids: list[UUID]) -> dict[UUID, dict[int, float]]:
+        """Of so many jobs as can be asked for in one round; the others' is that of the rounds before."""
+        start = self._turn if self._turn < len(job_ids) else 0
+        self._turn = start + PROGRESS_AT_ONCE
+        portion = job_ids[start : self._turn]
+        kept = {job_id: self._heard.progress[job_id] for job_id in job_ids if job_id in self._heard.progress}
+        read = self._resources.signals.progress(portion)
+        return kept | {job_id: fractions for job_id, fractions in read.items() if fractions or job_id in kept}
 
     def _read_previews(self, job_ids: list[UUID]) -> dict[UUID, dict[int, str]]:
         """Those of the last round while they are fresh enough."""
@@ -174,7 +211,7 @@ class Feed:
         return {job_id: self._resources.signals.previews(job_id) for job_id in job_ids}
 
 
-def get_feed(request: Request) -> Feed:
+async def get_feed(request: Request) -> Feed:
     """The app's feed."""
     return cast("Feed", request.app.state.feed)
 

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import hashlib
 import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -15,12 +14,13 @@ from pydantic import AwareDatetime, BeforeValidator, Field
 
 from backend import submit, views
 from backend.api import present
+from backend.api.answers import Answer, AnswersDep
 from backend.api.dependencies import OwnerDep, RatedOwnerDep, ResourcesDep, TaskId
 from backend.api.documentation import header, problems
 from backend.api.feed import FeedDep
 from backend.errors import FieldError, InvalidRequest
 from backend.jobs import queries
-from backend.jobs.models import ENDED, Status
+from backend.jobs.models import Status
 from backend.jobs.queries import JobFilter
 from backend.pipelines import PIPELINES
 
@@ -71,8 +71,8 @@ _POLLED = _ETAG | {
 )
 async def get_job(
     task_id: TaskId,
-    resources: ResourcesDep,
     owner: OwnerDep,
+    answers: AnswersDep,
     feed: FeedDep,
     prefer: Annotated[
         str | None,
@@ -91,26 +91,25 @@ async def get_job(
 ) -> Response:
     """The job. Its file URLs are signed anew; `ETag` and `If-None-Match` make polling cheap."""
     wait = _wait_of(prefer)
-    job = await run_in_threadpool(present.read, resources, task_id, owner)
+    answer = await run_in_threadpool(answers.read, task_id, owner)
     headers: dict[str, str] = {}
     if wait is not None:
         headers["Preference-Applied"] = f"wait={wait}"
-        if job.status not in ENDED and wait:
+        if wait and not answer.ended:
             await feed.wait_for_end(task_id, wait)
-            job = await run_in_threadpool(present.read, resources, task_id, owner)
-    if job.status not in ENDED:
+            answer = await run_in_threadpool(answers.read, task_id, owner)
+    if not answer.ended:
         headers["Retry-After"] = "1"
-    return _cacheable(job, if_none_match, headers)
+    return _cacheable(answer, if_none_match, headers)
 
 
-def _cacheable(job: views.Job, if_none_match: str | None, headers: dict[str, str]) -> Response:
-    body = job.model_dump_json().encode()
-    headers["ETag"] = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+def _cacheable(answer: Answer, if_none_match: str | None, headers: dict[str, str]) -> Response:
+    headers["ETag"] = answer.etag
     headers["Cache-Control"] = "private, no-cache"
     known = {tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")}
     if headers["ETag"] in known or "*" in known:
         return Response(status_code=304, headers=headers)
-    return Response(body, headers=headers, media_type="application/json")
+    return Response(answer.body, headers=headers, media_type="application/json")
 
 
 def _wait_of(prefer: str | None) -> int | None:

@@ -24,7 +24,7 @@ _TEXT: dict[str, Any] = {
 }
 
 
-def check_scraper(request: Request, resources: ResourcesDep, credentials: Credentials) -> None:
+async def check_scraper(request: Request, resources: ResourcesDep, credentials: Credentials) -> None:
     """Whether this request may read metrics. Raises `NotFound` or `Unauthorized`."""
     settings = resources.settings
     token = settings.metrics_token.get_secret_value()
@@ -33,7 +33,7 @@ def check_scraper(request: Request, resources: ResourcesDep, credentials: Creden
     if settings.metrics == "open":
         return
     if not token:
-        get_owner(request, resources, credentials)
+        await get_owner(request, resources, credentials)
     elif credentials is None or not hmac.compare_digest(credentials.credentials.encode(), token.encode()):
         raise Unauthorized("Send the token of FANFARE_METRICS_TOKEN: `Authorization: Bearer ...`.")
 

@@ -11,6 +11,7 @@ from backend import views
 from backend.errors import NotFound
 from backend.jobs import fairness, queries, store
 from backend.jobs.models import ENDED, Job, Status
+from backend.jobs.queries import Version
 from backend.resources import Resources
 from backend.views import WaitingFor
 from contract.messages import NodeAnnouncement
@@ -26,11 +27,18 @@ def find(session: Session, job_id: UUID, owner: str) -> Job:
 
 def read(resources: Resources, job_id: UUID, owner: str) -> views.Job:
     """The owner's job as it is now. Raises `NotFound`."""
+    job, _ = read_with_version(resources, job_id, owner)
+    return job
+
+
+def read_with_version(resources: Resources, job_id: UUID, owner: str) -> tuple[views.Job, Version]:
+    """The same, and which state of the job it shows."""
     with resources.db.read_scope() as session:
         job = find(session, job_id, owner)
         waiting_for = why_waiting(resources, session, job)
     fractions = views.fractions_of(resources, [job]).get(job.id)
-    return views.render(resources, job, fractions=fractions, waiting_for=waiting_for)
+    view = views.render(resources, job, fractions=fractions, waiting_for=waiting_for)
+    return view, queries.version_of(job)
 
 
 def present_all(resources: Resources, session: Session, jobs: Sequence[Job]) -> list[views.Job]:

@@ -20,6 +20,11 @@ class RateLimiter:
         self._redis = client
         self._per_minute = per_minute
 
+    @property
+    def limits(self) -> bool:
+        """Whether anything is counted."""
+        return self._per_minute > 0
+
     def check(self, owner: str) -> None:
         """Counts one request; raises `RateLimited` if it is one too many, which doesn't count.
 

@@ -3,13 +3,15 @@
 import math
 from typing import cast
 
-import blurhash  # type: ignore[import-untyped]
+import numpy as np
 from PIL import Image
 
+from backend.images.blurhash_encoding import encode
 from backend.images.thumbnails import fit
 
 PLACEHOLDER_SIDE = 32  # pixels: a blurhash holds no more detail
 PALETTE_SIDE = 64  # pixels
+SETTLED = PALETTE_SIDE**2 // 50  # of them: once no more change their colour, the palette is good enough
 BLURHASH_COMPONENTS = 14  # about, x times y
 
 
@@ -20,19 +22,13 @@ def blurhash_of(image: Image.Image) -> str:
         ground = Image.new("RGBA", small.size, dominant_color(image))
         small = Image.alpha_composite(ground, small)
     across, down = _components(image.width / image.height)
-    return str(blurhash.encode(_rows(small.convert("RGB")), across, down))
+    return encode(np.asarray(small.convert("RGB")), across, down)
 
 
 def _components(aspect: float) -> tuple[int, int]:
     """More detail along the longer side."""
     across, down = (math.sqrt(BLURHASH_COMPONENTS * ratio) for ratio in (aspect, 1 / aspect))
     return min(max(round(across), 2), 7), min(max(round(down), 2), 7)
-
-
-def _rows(image: Image.Image) -> list[list[tuple[int, int, int]]]:
-    raw = image.tobytes()
-    pixels = list(zip(raw[::3], raw[1::3], raw[2::3], strict=True))
-    return [pixels[start : start + image.width] for start in range(0, len(pixels), image.width)]
 
 
 def dominant_color(image: Image.Image) -> str:
@@ -42,15 +38,15 @@ def dominant_color(image: Image.Image) -> str:
     if not visible:
         return "#ffffff"
     strip = Image.frombytes("RGB", (len(visible) // 3, 1), visible)
-    palette = strip.quantize(12, Image.Quantize.MEDIANCUT, kmeans=1)
+    palette = strip.quantize(12, Image.Quantize.MEDIANCUT, kmeans=SETTLED)
     colours = cast("list[tuple[int, tuple[int, int, int]]]", palette.convert("RGB").getcolors())
     _, (red, green, blue) = max(sorted(colours), key=_weight)
     return f"#{red:02x}{green:02x}{blue:02x}"
 
 
 def _visible_pixels(image: Image.Image) -> bytes:
-    raw = image.tobytes()
-    return b"".join(raw[at : at + 3] for at in range(0, len(raw), 4) if raw[at + 3] >= 128)
+    pixels = np.asarray(image).reshape(-1, 4)
+    return pixels[pixels[:, 3] >= 128, :3].tobytes()
 
 
 def _weight(counted: tuple[int, tuple[int, int, int]]) -> float:

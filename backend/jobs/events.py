@@ -5,6 +5,7 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
 from backend.jobs.models import Job, JobEvent, Status, WebhookDelivery
@@ -52,8 +53,13 @@ def since(session: Session, job_id: UUID, seq: int, limit: int = 500) -> list[Jo
 
 def newest(session: Session, job_ids: list[UUID]) -> dict[UUID, int]:
     """Number of each job's newest event; a job that is gone is missing."""
-    query = sa.select(Job.id, Job.last_event).where(Job.id.in_(job_ids), Job.deleted_at.is_(None))
-    return {row.id: row.last_event for row in session.execute(query)}
+    if session.get_bind().dialect.name == "postgresql":  # one parameter: there may be thousands
+        ids = sa.bindparam("ids", job_ids, postgresql.ARRAY(sa.Uuid()))
+        watched = Job.id == sa.any_(ids)
+    else:
+        watched = Job.id.in_(job_ids)
+    query = sa.select(Job.id, Job.last_event).where(watched, Job.deleted_at.is_(None))
+    return {job_id: seq for job_id, seq in session.execute(query)}  # noqa: C416 - rows are no pairs to mypy
 
 
 # -- webhooks -----------------------------------------------------------------------------------------

@@ -24,12 +24,46 @@ class JobFilter:
     created_before: datetime | None = None
 
 
+# Built once: that takes longer than to ask them.
+_JOB = (
+    sa.select(Job)
+    .where(Job.id == sa.bindparam("job_id"), Job.deleted_at.is_(None))
+    .options(selectinload(Job.images))
+)
+_OWNED_JOB = _JOB.where(Job.owner == sa.bindparam("owner"))
+
+
 def get(session: Session, job_id: UUID, owner: str | None = None) -> Job | None:
     """The job with its images; None if there is none, or it is somebody else's."""
-    query = sa.select(Job).where(Job.id == job_id, Job.deleted_at.is_(None)).options(selectinload(Job.images))
-    if owner is not None:
-        query = query.where(Job.owner == owner)
-    return session.scalar(query)
+    if owner is None:
+        return session.scalar(_JOB, {"job_id": job_id})
+    return session.scalar(_OWNED_JOB, {"job_id": job_id, "owner": owner})
+
+
+@dataclass(frozen=True)
+class Version:
+    """What tells two states of a job that has ended apart: whatever changes it changes one of these."""
+
+    status: Status
+    last_event: int
+    updated_at: datetime
+    expires_at: datetime | None
+
+
+_VERSION = sa.select(Job.status, Job.last_event, Job.updated_at, Job.expires_at).where(
+    Job.id == sa.bindparam("job_id"), Job.owner == sa.bindparam("owner"), Job.deleted_at.is_(None)
+)
+
+
+def version(session: Session, job_id: UUID, owner: str) -> Version | None:
+    """Of the owner's job; None if there is none. Without its images: cheaper than `get` by far."""
+    row = session.execute(_VERSION, {"job_id": job_id, "owner": owner}).one_or_none()
+    return None if row is None else Version(*row)
+
+
+def version_of(job: Job) -> Version:
+    """Of a job that was read."""
+    return Version(job.status, job.last_event, job.updated_at, job.expires_at)
 
 
 def completed_image(session: Session, image_id: UUID, owner: str) -> ImageGeneration | None:

@@ -205,8 +205,7 @@ class LocalStorage:
     def _download_url(self, base: str, key: str, expires_in: int) -> SignedDownload:
         expires = steady_expiry(time.time(), expires_in)
         permit = Permit("GET", check_key(key), expires)
-        query = {"expires": expires, "signature": self._signer.sign(permit)}
-        url = f"{base}{ROUTE}{key}?{urlencode(query)}"
+        url = f"{base}{ROUTE}{key}?expires={expires}&signature={self._signer.sign(permit)}"
         return SignedDownload(url, datetime.fromtimestamp(expires, UTC))
 
     def _place(self, key: str) -> Path:

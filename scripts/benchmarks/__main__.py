@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType, ModuleType
 
-from scripts.benchmarks import gpu, queue
+from scripts.benchmarks import api, gpu, queue, thumbnails
 from scripts.benchmarks.figures import Figures
 
 # A new benchmark is a module with `ABOUT`, `add_options` and `measure`, and a line here.
 BENCHMARKS: dict[str, ModuleType] = {
     "gpu": gpu,
     "queue": queue,
+    "api": api,
+    "thumbnails": thumbnails,
 }
 
 

@@ -35,8 +35,17 @@ class Measured:
         return (max(self.seconds) - min(self.seconds)) * self.rate
 
 
-def in_turns(ways: Mapping[str, Way], rounds: int) -> dict[str, Measured]:
-    """Each way once per round; each round begins with another one."""
+def in_turns(
+    ways: Mapping[str, Way],
+    rounds: int,
+    *,
+    of: str = "an image",
+    tidy: Callable[[], object] = lambda: None,
+) -> dict[str, Measured]:
+    """Each way once per round; each round begins with another one.
+
+    `of`: what a way makes. `tidy`: what is done after each round, unmeasured.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     cpu: dict[str, list[float]] = {name: [] for name in ways}
     names = list(ways)
@@ -48,8 +57,9 @@ def in_turns(ways: Mapping[str, Way], rounds: int) -> dict[str, Measured]:
             after = ways[name].cpu()
             if before is not None and after is not None:
                 cpu[name].append((after - before) / ways[name].images)
-        told = ", ".join(f"{name} {spent[-1] * 1000:.0f} ms" for name, spent in seconds.items())
-        say(f"round {number + 1} of {rounds}, an image: {told}")
+        told = ", ".join(f"{name} {spent[-1] * 1000:.3g} ms" for name, spent in seconds.items())
+        say(f"round {number + 1} of {rounds}, {of}: {told}")
+        tidy()
     return {name: Measured(tuple(spent), tuple(cpu[name])) for name, spent in seconds.items()}
 
 
