@@ -103,6 +103,11 @@ class Service:
                 raise ServiceDidNotStart(self.log.read_text("utf-8", "replace")[-2000:])
             time.sleep(0.02)
 
+    @property
+    def pid(self) -> int | None:
+        """Of the leash, whose one child is the server; None while it is stopped."""
+        return self._process.pid if self._process else None
+
     def stop(self) -> None:
         """Ends it in good order, or else by force."""
         process, self._process = self._process, None
