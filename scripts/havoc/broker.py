@@ -94,9 +94,8 @@ class RedisBroker:
         return contextlib.closing(redis.Redis.from_url(self.url, decode_responses=True, socket_timeout=5))
 
     def _queue_keys(self, client: "redis.Redis") -> list[str]:
-        return [
-            key for queue in QUEUES for key in client.keys(f"{queue}*") if key.partition(BAND)[0] == queue
-        ]
+        found = [key for queue in QUEUES for key in cast("list[str]", client.keys(f"{queue}*"))]
+        return [key for key in found if key.partition(BAND)[0] in QUEUES]
 
     def _waiting(self, client: "redis.Redis", at_most: int) -> list[tuple[str, str]]:
         keys = self._queue_keys(client)
