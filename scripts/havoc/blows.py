@@ -15,7 +15,7 @@ COPIES = 3  # of messages in each queue, and of those in somebody's hands
 
 def strike(system: System, blow: Blow) -> str:
     """Does it, and sets it right again where that is not the system's own business."""
-    return _BLOWS[blow.kind](system, blow)
+    return BLOWS[blow.kind](system, blow)
 
 
 def _kill_member(system: System, blow: Blow) -> str:
@@ -79,7 +79,7 @@ def _restart(member: Member, pause_s: float) -> bool:
     return well
 
 
-_BLOWS: dict[str, Callable[[System, Blow], str]] = {
+BLOWS: dict[str, Callable[[System, Blow], str]] = {
     "kill worker": _kill_member,
     "kill pool child": _kill_child,
     "kill node": _kill_member,

@@ -10,7 +10,8 @@ EVENTS = (
     "job.canceled", "image.generated", "image.completed", "image.failed",
 )  # fmt: skip
 SUBJECTS = ("a lighthouse", "a harbour at dawn", "a bookshop", "an orchard in snow", "a night train")
-POISONED, CANCELED, RETRIED, WITH_WEBHOOK = 0.01, 0.04, 0.5, 0.5  # shares
+CANCELED, RETRIED, WITH_WEBHOOK = 0.04, 0.5, 0.5  # shares
+POISONED = 100  # one of so many, each time another
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,14 @@ class Order:
 def make_orders(seed: int, jobs: int, count: int, seconds: float) -> list[Order]:
     """So many jobs of `count` images each, evenly spread over `seconds`. A poisoned one has one image."""
     dice = random.Random(f"orders {seed}")
-    return [_order(number, seed, count, number * seconds / jobs, dice) for number in range(jobs)]
+    poisoned = {hundred + dice.randrange(POISONED) for hundred in range(0, jobs, POISONED)}
+    return [
+        _order(number, seed, count, number * seconds / jobs, dice, poisoned=number in poisoned)
+        for number in range(jobs)
+    ]
 
 
-def _order(number: int, seed: int, count: int, at_s: float, dice: random.Random) -> Order:
-    poisoned = dice.random() < POISONED
+def _order(number: int, seed: int, count: int, at_s: float, dice: random.Random, *, poisoned: bool) -> Order:
     return Order(
         number=number,
         key=f"chaos-{seed}-{number}",
