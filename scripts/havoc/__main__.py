@@ -41,7 +41,8 @@ VIOLATED, NO_SYSTEM, INTERRUPTED = 1, 2, 130  # exit codes
 def main(arguments: Sequence[str]) -> int:
     """The exit code: 0 without a violation."""
     asked = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _as_interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # in the background of a shell, the first is ignored
+        signal.signal(number, _as_interrupt)
     folder = asked.keep or Path(tempfile.mkdtemp(prefix="fanfare-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
     report = Report(asked.seed, asked.broker)
