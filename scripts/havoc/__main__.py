@@ -31,9 +31,10 @@ SIMULATED = (
     f"jitter=0.5,poison={POISON}"
 )
 DELAY_S = "0.05"
-JOBS_PATIENCE_S = 420.0  # after the load, until the last job has ended
-WEBHOOKS_PATIENCE_S = 420.0  # the second of their pauses is five minutes
+# So long nothing need happen: the sweep's own patience is up to 5 minutes, and so is a webhook's second pause
+PATIENCE_S = 420.0
 BROKER_PATIENCE_S = 60.0
+TELL_EVERY_S = 15.0
 SETTLE_S = 12.0  # workers look every 10 s for what nobody has acknowledged
 VIOLATED, NO_SYSTEM, INTERRUPTED = 1, 2, 130  # exit codes
 
@@ -106,14 +107,9 @@ def _come_to_rest(parts: System, load: Load, report: Report) -> None:
     """Until all jobs have ended and all webhooks have come; or not, and the checks will say so."""
     report.say("Waiting for the last jobs ...")
     begun = time.monotonic()
-    _wait_until(lambda: not load.open(), JOBS_PATIENCE_S, lambda: f"{load.open()} jobs are open", report)
+    _wait_for_none(load.open, "jobs are open", PATIENCE_S, report)
     report.notes["s from the end of the plan to that of the last job"] = round(time.monotonic() - begun)
-    _wait_until(
-        lambda: not _pending(parts),
-        WEBHOOKS_PATIENCE_S,
-        lambda: f"{_pending(parts)} webhooks are due",
-        report,
-    )
+    _wait_for_none(lambda: _pending(parts), "webhooks are due", PATIENCE_S, report)
     load.stop()
 
 
@@ -121,22 +117,23 @@ def _pending(parts: System) -> int:
     try:
         return pending_webhooks(parts.database_url)
     except psycopg.OperationalError:
-        return -1
+        return 1  # at least
 
 
-def _wait_until(
-    condition: Callable[[], bool], patience_s: float, how_far: Callable[[], str], report: Report
-) -> bool:
-    begun = told = time.monotonic()
-    while not condition():
-        if time.monotonic() - begun > patience_s:
-            report.say(f"Waited {patience_s:.0f} s: {how_far()}")
-            return False
-        if time.monotonic() - told > 15:
+def _wait_for_none(count: Callable[[], int], what: str, patience_s: float, report: Report) -> None:
+    """Returns when there are none any more, or when their number hasn't changed for too long."""
+    before, changed = -1, time.monotonic()
+    told = changed
+    while (now := count()) > 0:
+        if now != before:
+            before, changed = now, time.monotonic()
+        if time.monotonic() - changed > patience_s:
+            report.say(f"Nothing has changed for {patience_s:.0f} s: {now} {what}")
+            return
+        if time.monotonic() - told > TELL_EVERY_S:
             told = time.monotonic()
-            report.say(f"  {how_far()}")
+            report.say(f"  {now} {what}")
         time.sleep(0.3)
-    return True
 
 
 def _check(parts: System, load: Load, receiver: Receiver, faults: Faults, report: Report) -> None:
@@ -146,9 +143,7 @@ def _check(parts: System, load: Load, receiver: Receiver, faults: Faults, report
     report.say(f"What nobody has acknowledged comes again, long after its job has ended: {late}")
     if not late.startswith("0 "):
         time.sleep(SETTLE_S)
-    _wait_until(
-        lambda: not parts.broker.left(), BROKER_PATIENCE_S, lambda: f"left: {parts.broker.left()}", report
-    )
+    _wait_for_none(lambda: sum(parts.broker.left().values()), "messages are left", BROKER_PATIENCE_S, report)
     report.say("Looking at every job, image, event, webhook and object ...")
     facts = collect(
         load, parts.database_url, parts.files, parts.broker.left(), receiver.url, list(receiver.accepted)

