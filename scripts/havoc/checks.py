@@ -15,7 +15,9 @@ from scripts.havoc.orders import EVENTS, POISON
 
 ENDINGS = {f"job.{status}": status for status in ENDED}
 ENGINE_TURNS = 3  # how often a node gives an image to its engine before it fails
-RETRYABLE = {"out_of_memory", "engine_failed", "worker_lost", "original_corrupt", "upload_failed"}
+MOST_ATTEMPTS = 8  # of one image in one run, by far
+UPLOAD_FAULTS = {"original_corrupt": "bad_upload", "upload_failed": "upload_failed"}
+OF_ALL = {"all_images_failed"}
 
 
 @dataclass
@@ -145,27 +147,41 @@ def _file(seen: Seen, image: dict[str, Any]) -> Iterator[str]:
 
 
 def _failures(seen: Seen, faults: Faults) -> Iterator[str]:
+    """Those of all runs, as the events tell them: a retry makes the rows forget."""
+    images = {image["index"]: image for image in seen.images}
+    for run, events in enumerate(_by_run(seen), 1):
+        codes = set()
+        for event in events:
+            error = event["data"].get("error")
+            if event["type"] == "image.failed" and error:
+                index = event["data"]["index"]
+                codes.add(error["code"])
+                yield from _failure(f"image {index} in run {run}", error, images.get(index), run, faults)
+            elif event["type"] == "job.failed" and (not error or error["code"] not in codes | OF_ALL):
+                yield f"run {run} failed with {error}"
     for image in seen.images:
-        code = image["error_code"]
-        if (code is not None) != (image["status"] == "failed"):
-            yield f"image {image['index']} is {image['status']} with the error {code}"
-        elif code is not None and not _explained(image, faults):
-            yield f"image {image['index']} failed with {code}, unprovoked, in attempt {image['attempts']}"
-        elif code is not None and image["error_retryable"] is not (code in RETRYABLE):
-            yield f"image {image['index']} failed with {code}, retryable: {image['error_retryable']}"
+        if (image["error_code"] is not None) != (image["status"] == "failed"):
+            yield f"image {image['index']} is {image['status']} with the error {image['error_code']}"
 
 
-def _explained(image: dict[str, Any], faults: Faults) -> bool:
+def _failure(
+    name: str, error: dict[str, Any], image: dict[str, Any] | None, run: int, faults: Faults
+) -> Iterator[str]:
+    if image is None or not _explained(image["prompt"], image["seed"], run, error["code"], faults):
+        yield f"{name} failed with {error['code']}, unprovoked: {error['message']}"
+    elif error["retryable"] is not True:  # each of them may go away by itself
+        yield f"{name} failed with {error['code']}, and shall not be tried again"
+
+
+def _explained(prompt: str, image_seed: int, run: int, code: str, faults: Faults) -> bool:
     """Whether the simulator was told to let this image fail in this way."""
-    prompt, image_seed, run, code = image["prompt"], image["seed"], image["run"], image["error_code"]
     if code == "worker_lost":
         return POISON in prompt or _kills(faults, prompt, image_seed, run)
-    if code in ("original_corrupt", "upload_failed"):
-        told = {"original_corrupt": "bad_upload", "upload_failed": "upload_failed"}
-        return upload_fault(faults, prompt, image_seed, run) == told[code]
+    if code in UPLOAD_FAULTS:
+        return upload_fault(faults, prompt, image_seed, run) == UPLOAD_FAULTS[code]
     return any(
         faults.met(prompt, image_seed, f"{run}:{attempt}:{ENGINE_TURNS}") == code
-        for attempt in range(1, max(image["attempts"], 1) + 1)
+        for attempt in range(1, MOST_ATTEMPTS + 1)
     )
 
 
@@ -173,7 +189,7 @@ def _kills(faults: Faults, prompt: str, image_seed: int, run: int) -> bool:
     """Whether an image kills two nodes or more by itself: one more from outside, and that is enough."""
     deadly = sum(
         faults.met(prompt, image_seed, f"{run}:{attempt}:{turn}") in ("crash", "hang")
-        for attempt in range(1, 8)
+        for attempt in range(1, MOST_ATTEMPTS + 1)
         for turn in range(1, ENGINE_TURNS + 1)
     )
     return deadly >= 2

@@ -93,7 +93,8 @@ def fail(facts: Facts, code: str, *, retryable: bool = True) -> None:
     one.images[1] |= {"error_code": code, "error_retryable": retryable}
     one.row["status"] = one.job["status"] = "partially_completed"
     one.job["progress"]["completed"] = 1
-    one.events[7] |= {"type": "image.failed", "data": {"index": 1, "status": "failed"}}
+    error = {"code": code, "message": "", "retryable": retryable}
+    one.events[7] |= {"type": "image.failed", "data": {"index": 1, "status": "failed", "error": error}}
     one.events[8] |= {"type": "job.partially_completed", "data": {"status": "partially_completed"}}
     one.deliveries = _deliveries(one.placed.task_id, one.events)
 
@@ -129,6 +130,15 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     ),
     "failed without a reason": (lambda facts: fail(facts, "deadline_exceeded"), UNPROVOKED),
     "lost, and not poisoned": (lambda facts: fail(facts, "worker_lost"), UNPROVOKED),
+    "it failed in a run that was retried": (
+        lambda facts: job(facts).events.extend(
+            [
+                {"seq": 10, "type": "job.failed", "data": {"status": "failed", "error": {"code": "x"}}},
+                {"seq": 11, "type": "job.retried", "data": {"status": "pending"}},
+            ]
+        ),
+        UNPROVOKED,
+    ),
     "an error of what is made": (
         lambda facts: job(facts).images[0].update(error_code="internal"), UNPROVOKED
     ),
@@ -214,7 +224,7 @@ def test_a_failure_that_the_simulator_was_told_to_make() -> None:
     )  # fmt: skip
     assert found(facts) == {}
 
-    image["error_retryable"] = False
+    job(facts).events[7]["data"]["error"]["retryable"] = False
     assert UNPROVOKED in found(facts)
 
 
@@ -230,7 +240,7 @@ def test_a_retried_job_ends_once_in_each_run() -> None:
     facts = good(webhook=False)
     one = job(facts)
     one.events[8]["data"]["status"] = "failed"
-    one.events[8]["type"] = "job.failed"
+    one.events[8]["type"] = "job.partially_completed"
     one.events += [
         {"seq": 10, "type": "job.retried", "data": {"status": "pending"}},
         {"seq": 11, "type": "image.generated", "data": {"index": 0, "status": "in_progress"}},
