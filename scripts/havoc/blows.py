@@ -7,7 +7,7 @@ from signal import SIGKILL
 
 from scripts.havoc import broker, processes
 from scripts.havoc.plan import APIS, BEATS, NODES, WORKERS, Blow
-from scripts.havoc.system import Member, System
+from scripts.havoc.system import System
 from tests.services import Service
 
 COPIES = 3  # of messages in each queue, and of those in somebody's hands
@@ -61,20 +61,22 @@ def _killed(service: Service, seconds: float) -> str:
 
 
 def _roll(system: System, blow: Blow) -> str:
-    """Everything is restarted in good order, one after the other."""
-    bad = [
-        name for name in (*APIS, *WORKERS, *NODES, *BEATS) if not _restart(system.members[name], blow.seconds)
-    ]
+    """Everything is restarted in good order, one after the other; the next API when the last one answers."""
+    everybody = (*APIS, *WORKERS, *NODES, *BEATS)
+    bad = [name for name in everybody if not _restart(system, name, blow.seconds)]
     _away(system.broker.service, blow.seconds)
     system.ended_badly += bad
     return f"did not end well: {', '.join(bad)}" if bad else "all ended well"
 
 
-def _restart(member: Member, pause_s: float) -> bool:
+def _restart(system: System, name: str, pause_s: float) -> bool:
+    member = system.members[name]
     member.terminate()
     well = member.ended_well()
     member.kill()
     member.start()
+    if name in APIS:
+        system.wait_for_api(name)
     time.sleep(pause_s)
     return well
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from signal import SIGKILL
+from signal import SIGKILL, SIGTERM
 
 import httpx
 
@@ -72,11 +72,14 @@ class Member:
             self.process.terminate()
 
     def ended_well(self) -> bool:
-        """Waits for its end after `terminate`; False: not in time, or not with 0."""
+        """Waits for its end after `terminate`; False: not in time, or with an error.
+
+        Who is still starting knows no better than to die of the signal.
+        """
         if self.process is None:
             return True
         try:
-            return self.process.wait(STOP_WITHIN_S) == 0
+            return self.process.wait(STOP_WITHIN_S) in (0, -SIGTERM)
         except subprocess.TimeoutExpired:
             return False
 
@@ -108,6 +111,12 @@ class System:
         for url in self.urls:
             self._until(lambda url=url: httpx.get(f"{url}/readyz", timeout=10).status_code == 200)  # type: ignore[misc]
         self._until(self._nodes_are_ready)
+
+    def wait_for_api(self, name: str) -> None:
+        """Returns when this API process answers, or after a while."""
+        url = self.urls[APIS.index(name)]
+        with contextlib.suppress(DidNotWork):
+            self._until(lambda: httpx.get(f"{url}/healthz", timeout=5).is_success)
 
     def stop_beats(self) -> None:
         """Nothing is sent regularly any more; the other worker works on."""
