@@ -138,6 +138,8 @@ class System:
             resume(service)
         for member in self.members.values():
             member.kill()
+        for line in self.left_running():  # an interrupt may come while a process is being started
+            processes.send([int(line.split()[0])], SIGKILL)
 
     def left_running(self) -> list[str]:
         """Processes of members that live on without them."""
