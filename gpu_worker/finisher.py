@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from contract.messages import CONTENT_TYPES, GenerateImage
 from gpu_worker.encode import encode
 from gpu_worker.engines.base import Picture
+from gpu_worker.spoil import Spoil, unspoiled
 from gpu_worker.upload import Uploader
 
 
@@ -24,16 +25,17 @@ class Stored:
 class Finisher:
     """May be used by many threads at once."""
 
-    def __init__(self, uploader: Uploader, software: str) -> None:
+    def __init__(self, uploader: Uploader, software: str, spoil: Spoil = unspoiled) -> None:
         self._uploader = uploader
         self._software = software
+        self._spoil = spoil
 
     def finish(self, picture: Picture, message: GenerateImage, *, seconds_left: float) -> Stored:
         """Encodes and uploads. Raises `UploadFailed`."""
         begun = time.monotonic()
         content = encode(picture, message, self._software)
         encoded = time.monotonic()
-        self._uploader.put(message.upload, content, seconds_left=seconds_left)
+        self._uploader.put(message.upload, self._spoil(content, message), seconds_left=seconds_left)
         stored = time.monotonic()
         return Stored(
             content_type=CONTENT_TYPES[message.output_format],

@@ -35,6 +35,7 @@ from gpu_worker.log import set_up_log
 from gpu_worker.registry import ENGINES
 from gpu_worker.reports import Reports
 from gpu_worker.settings import Settings
+from gpu_worker.spoil import spoil_by, unspoiled
 from gpu_worker.tasks import register_tasks
 from gpu_worker.upload import Uploader
 from gpu_worker.vigil import Vigil
@@ -87,7 +88,8 @@ class Node:
         )
         self._vigil = Vigil(self._engine_thread.silent_for, settings.node_stall_s, self._end_the_stall)
         self._announcer = Announcer(signals, fail_open, self._describe, settings.node_announce_s)
-        finisher = Finisher(Uploader(settings.upload_timeout_s), f"Fanfare {__version__}")
+        spoil = spoil_by(settings.sketch_faults) if self._engine.name == "sketch" else unspoiled
+        finisher = Finisher(Uploader(settings.upload_timeout_s), f"Fanfare {__version__}", spoil)
         self._reports = Reports(self._app)
         self._leases = Leases(self._channel)
         parts = Parts(self._batcher, self._watch, finisher, signals, fail_open, self._reports, self._tally)
@@ -139,6 +141,8 @@ class Node:
     def _serve(self) -> int:
         """Runs Celery's worker in this thread; what it returns is the exit code."""
         logger.info("Node %s: models %s", self.name, ", ".join(card.name for card in self._cards))
+        if self._engine.name == "sketch" and self._settings.sketch_faults:
+            logger.warning("A simulator with faults: %s", self._settings.sketch_faults)
         if not wait_for_broker(self._app, self._drain.asked.wait):
             return 0
         self._app.conf.worker_enable_remote_control = lets_us_be_controlled(self._app)

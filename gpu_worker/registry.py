@@ -9,8 +9,10 @@ from gpu_worker.settings import Settings
 
 
 def _sketch(settings: Settings) -> Engine:
-    from gpu_worker.engines.sketch import SketchEngine
+    from gpu_worker.engines.sketch import Simulator, SketchEngine
 
+    if settings.sketch_faults:
+        return Simulator(settings.sketch_faults, delay_s=settings.sketch_delay_s)
     return SketchEngine(delay_s=settings.sketch_delay_s)
 
 

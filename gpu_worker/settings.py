@@ -12,6 +12,8 @@ from urllib.parse import unquote
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from gpu_worker.faults import Faults
+
 
 class ModelSettings(BaseSettings):
     """Which models there are: all that downloads need, without a broker."""
@@ -53,6 +55,7 @@ class Settings(ModelSettings):
 
     # the sketch engine as a simulator: each picture takes at least this long, with progress and cancel
     sketch_delay_s: float = Field(default=0, ge=0, le=3600)
+    sketch_faults: Annotated[Faults, NoDecode] = Faults()  # which faults it makes, and in how many images
 
     # the openai engine: any server with the images API
     images_url: str = Field(
@@ -70,6 +73,11 @@ class Settings(ModelSettings):
     @classmethod
     def _split_commas(cls, value: object) -> object:
         return _split(value)
+
+    @field_validator("sketch_faults", mode="before")
+    @classmethod
+    def _parse_faults(cls, value: object) -> object:
+        return Faults.parse(value) if isinstance(value, str) else value
 
     @field_validator("node_devices")
     @classmethod

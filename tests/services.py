@@ -31,13 +31,13 @@ STOP_WITHIN_S = 15.0
 NOBODY = 65534  # uid and gid
 
 # Runs a command (as a user, where one is given) and ends it, by a signal, when its own standard input is
-# closed: the test run holds the other end.
+# closed: the test run holds the other end. (A child that is paused sends SIGCHLD, too.)
 LEASH = """
 import signal, subprocess, sys
 number, user, *command = sys.argv[1:]
 other = dict(user=int(user), group=int(user), extra_groups=[]) if user else {}
 child = subprocess.Popen(command, stdin=subprocess.DEVNULL, **other)
-signal.signal(signal.SIGCHLD, lambda *_: sys.exit(child.wait()))
+signal.signal(signal.SIGCHLD, lambda *_: child.poll() is None or sys.exit(child.returncode))
 if child.poll() is None:
     sys.stdin.read()
 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -102,6 +102,11 @@ class Service:
                 self.stop()
                 raise ServiceDidNotStart(self.log.read_text("utf-8", "replace")[-2000:])
             time.sleep(0.02)
+
+    @property
+    def pid(self) -> int | None:
+        """Of the leash, whose one child is the server; None while it is stopped."""
+        return self._process.pid if self._process else None
 
     def stop(self) -> None:
         """Ends it in good order, or else by force."""

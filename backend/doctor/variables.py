@@ -29,6 +29,7 @@ OF_NODES = (  # a node's own settings; tests compare them with gpu_worker.settin
     "FANFARE_BATCH_WINDOW_MS",
     "FANFARE_UPLOAD_TIMEOUT_S",
     "FANFARE_SKETCH_DELAY_S",
+    "FANFARE_SKETCH_FAULTS",
     "FANFARE_IMAGES_URL",
     "FANFARE_IMAGES_API_KEY",
     "FANFARE_IMAGES_MODELS",

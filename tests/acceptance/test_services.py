@@ -12,8 +12,9 @@ from celery.result import AsyncResult
 
 from tests.acceptance.stack import Stack, stack
 from tests.backend.llm.scripted_server import ScriptedServer, obedient, raw, refused, scripted_server
+from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 from tests.services import RedisServer
-from tests.storage.conftest import ACCESS_KEY, SECRET_KEY, S3Server, s3_server
+from tests.storage.conftest import s3_server
 
 __all__ = ["s3_server"]
 

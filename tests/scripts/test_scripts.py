@@ -17,7 +17,7 @@ SHELL_SCRIPTS = sorted(
     for path in [*(ROOT / "scripts").iterdir(), *(ROOT / ".ci").iterdir()]
     if path.is_file() and path.read_bytes().startswith(b"#!/bin/sh")
 )
-EXPECTED = {"setup", "bench", "demo", "dev", "test", "check", "lint", "run"}
+EXPECTED = {"setup", "bench", "chaos", "demo", "dev", "test", "check", "lint", "run"}
 
 
 def test_every_script_of_the_readme_is_there() -> None:

