@@ -7,12 +7,14 @@ of known models. Key names are part of the contract: Redis ACLs for nodes are wr
 import base64
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 import redis
 from pydantic import ValidationError
+from redis.sentinel import Sentinel
 
+from contract.addresses import sentinels
 from contract.messages import ModelCard, NodeAnnouncement
 
 NODES = "fanfare:nodes"  # hash: node -> NodeAnnouncement
@@ -47,14 +49,20 @@ def _result_key(image_id: UUID, run: int) -> str:
 
 
 def connect(result_url: str) -> "redis.Redis":
-    """A client with short timeouts: what it is used for is never worth waiting for."""
-    return redis.Redis.from_url(
-        result_url,
-        decode_responses=True,
-        socket_timeout=3,
-        socket_connect_timeout=2,
-        health_check_interval=30,
-    )
+    """A client with short timeouts: what it is used for is never worth waiting for. Raises `ValueError`."""
+    options: dict[str, Any] = {
+        "decode_responses": True,
+        "socket_timeout": 3,
+        "socket_connect_timeout": 2,
+        "health_check_interval": 30,
+    }
+    found = sentinels(result_url)
+    if not found:
+        return redis.Redis.from_url(result_url, **options)
+    patience = {"socket_timeout": 2, "socket_connect_timeout": 1}
+    those_who_know = Sentinel(found.hosts, sentinel_kwargs=patience)
+    login = {"username": found.username, "password": found.password}
+    return cast("redis.Redis", those_who_know.master_for(found.master, db=found.database, **login, **options))
 
 
 class Signals:

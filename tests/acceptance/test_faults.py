@@ -6,18 +6,24 @@ from pathlib import Path
 
 import httpx
 import pytest
-import redis
 
+from tests.acceptance.brokers import BROKERS, Broker, own_broker
 from tests.acceptance.stack import Stack, stack
-from tests.services import RedisServer
+
+
+@pytest.fixture(params=BROKERS)
+def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
+    """The broker of this test alone."""
+    with own_broker(request.param, request) as made:
+        yield made
 
 
 @pytest.fixture
-def system(own_redis: RedisServer, postgres_url: str, tmp_path: Path) -> Iterator[Stack]:
+def system(broker: Broker, postgres_url: str, tmp_path: Path) -> Iterator[Stack]:
     """A system of the test's own, quick to notice what is lost."""
     with stack(
         tmp_path,
-        FANFARE_BROKER_URL=own_redis.url(),
+        **broker.env,
         FANFARE_DATABASE_URL=postgres_url,
         FANFARE_SWEEP_INTERVAL_S="1",
         FANFARE_REDISPATCH_AFTER_S="4",
@@ -25,15 +31,15 @@ def system(own_redis: RedisServer, postgres_url: str, tmp_path: Path) -> Iterato
         yield made
 
 
-def test_a_broker_that_is_away_at_submit(system: Stack, own_redis: RedisServer) -> None:
+def test_a_broker_that_is_away_at_submit(system: Stack, broker: Broker) -> None:
     # Given a running system whose broker stops
     system.start_all()
-    own_redis.service.stop()
+    broker.stop()
     # When a message is sent, then it is accepted
     task_id = system.submit(count=2)
     assert system.job(task_id)["waiting_for"]["reason"] == "broker"
     # And when the broker is back, the images are made
-    own_redis.service.start()
+    broker.start()
     assert system.ended(task_id)["status"] == "completed"
 
 
@@ -85,7 +91,7 @@ def test_an_api_that_is_killed(system: Stack) -> None:
     assert system.ended(task_id)["status"] == "completed"
 
 
-def test_a_broker_that_forgets_everything(system: Stack, own_redis: RedisServer) -> None:
+def test_a_broker_that_forgets_everything(system: Stack, broker: Broker) -> None:
     # Given a job that waits for a node, in a broker that is flushed
     system.start("api")
     system.start("worker")
@@ -93,7 +99,7 @@ def test_a_broker_that_forgets_everything(system: Stack, own_redis: RedisServer)
     task_id = system.submit(count=2)
     system.until(lambda: len(system.job(task_id)["images"]) == 2)
     assert system.job(task_id)["waiting_for"]["reason"] == "no_worker_for_model"
-    redis.Redis.from_url(own_redis.url()).flushall()
+    broker.forget_everything()
     # When a node comes, then the database has kept what the broker lost
     system.start("node")
     assert system.ended(task_id)["status"] == "completed"
