@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import redis
-from amqp.exceptions import ChannelError
+from amqp.exceptions import AMQPError, ChannelError
 from kombu.exceptions import OperationalError
 
 from backend import references, resources, retention, submit
@@ -141,7 +141,7 @@ def _waiting_in(queue: str) -> int:
             return int(declared.message_count)
     except ChannelError:  # no such queue: nothing waits in it
         return 0
-    except (OperationalError, OSError) as exc:
+    except (OperationalError, OSError, AMQPError) as exc:
         raise BrokerUnavailable from exc
 
 

@@ -6,6 +6,9 @@ from functools import cache
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
 SENTINEL_PORT: Final = 26379
 MASTER_NAME: Final = "master_name"  # in the query: Celery's own word for it
 _CERTIFICATES: Final = {
@@ -34,6 +37,11 @@ class Sentinels:
     username: str | None
     password: str | None
     database: int
+
+    @staticmethod
+    def patience() -> dict[str, Any]:
+        """How long one of them may take. redis-py would try a dead one ten times before it asks the next."""
+        return {"socket_timeout": 2, "socket_connect_timeout": 1, "retry": Retry(NoBackoff(), 0)}
 
     def urls(self) -> str:
         """For Celery: each with all that the master wants to know, since any of them may be taken."""
@@ -90,8 +98,8 @@ def celery_url(url: str) -> str:
 def amqp_tls(url: str) -> dict[str, Any] | None:
     """How the server's certificate is checked, for `amqps://`; None without TLS.
 
-    The query says it as that of rediss:// does: `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`, `ssl_cert_reqs`.
-    Raises `ValueError`.
+    The query says it as that of rediss:// does: `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile`,
+    `ssl_cert_reqs`. Raises `ValueError`.
     """
     parts = urlsplit(url.partition(";")[0])
     if parts.scheme != "amqps":

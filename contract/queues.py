@@ -55,7 +55,8 @@ def priority_of(band: int, broker_url: str) -> int:
     return BANDS - 1 - band if is_amqp(broker_url) else band
 
 
-def _transport_options(broker_url: str) -> dict[str, Any]:
+def transport_options(broker_url: str) -> dict[str, Any]:
+    """What kombu is told of a connection."""
     if is_amqp(broker_url):
         return {
             "confirm_publish": True,  # a message is sent once it is on the broker's disk
@@ -74,12 +75,9 @@ def _transport_options(broker_url: str) -> dict[str, Any]:
 
 
 def _master(url: str) -> dict[str, Any]:
-    """Which of the servers that Sentinel watches is ours, and how long a Sentinel may take to tell."""
+    """Which of the servers that Sentinels watch is ours."""
     found = sentinels(url)
-    if not found:
-        return {}
-    patience = {"socket_timeout": 2, "socket_connect_timeout": 1}
-    return {"master_name": found.master, "sentinel_kwargs": patience}
+    return {"master_name": found.master, "sentinel_kwargs": found.patience()} if found else {}
 
 
 def _result_backend(result_url: str) -> str:
@@ -106,7 +104,7 @@ def celery_settings(broker_url: str, result_url: str) -> dict[str, Any]:
         "result_chord_expires": CHORD_EXPIRES_S,
         "result_backend_always_retry": True,
         "result_backend_max_retries": 60,
-        "broker_transport_options": _transport_options(broker_url),
+        "broker_transport_options": transport_options(broker_url),
         "redis_socket_timeout": 10,
         "redis_socket_connect_timeout": 2,
         "task_publish_retry_policy": {
@@ -119,6 +117,8 @@ def celery_settings(broker_url: str, result_url: str) -> dict[str, Any]:
         "broker_pool_acquire_timeout": 3,
         "broker_connection_max_retries": None,
         "broker_connection_retry_on_startup": True,
+        # RabbitMQ takes back what was held for longer than its consumer_timeout, and closes the channel
+        "broker_channel_error_retry": is_amqp(broker_url),
         "worker_proc_alive_timeout": 600,
         "worker_send_task_events": False,
         "worker_hijack_root_logger": False,

@@ -10,8 +10,7 @@ from typing import Any, Final
 
 from amqp.exceptions import ChannelError
 from celery import Celery
-from celery.app.amqp import AMQP as CeleryAMQP
-from celery.app.amqp import Queues as CeleryQueues
+from celery.app import amqp as celerys
 from kombu import Exchange, Queue
 from kombu.exceptions import OperationalError
 
@@ -46,7 +45,7 @@ def model_queue(name: str) -> Queue:
     return Queue(name, GPU_EXCHANGE, routing_key=name, max_priority=BANDS - 1)
 
 
-class Queues(CeleryQueues):
+class Queues(celerys.Queues):
     """Those that were not named beforehand are models'."""
 
     def new_missing(self, name: str) -> Queue:
@@ -54,15 +53,15 @@ class Queues(CeleryQueues):
         return model_queue(name)
 
 
-class AMQP(CeleryAMQP):
-    """Celery's way of sending. On RabbitMQ a message that no queue takes is an error, and not lost in silence."""
+class AMQP(celerys.AMQP):
+    """Celery's way of sending, but that RabbitMQ may not lose in silence what no queue takes."""
 
     app: Celery
 
     @property
-    def queues_cls(self) -> type[CeleryQueues]:  # type: ignore[override]  # Celery's own is an attribute
+    def queues_cls(self) -> type[celerys.Queues]:  # type: ignore[override]  # Celery's own is an attribute
         """What makes queues that were not named beforehand."""
-        return Queues if self._on_rabbitmq() else CeleryQueues
+        return Queues if self._on_rabbitmq() else celerys.Queues
 
     def _on_rabbitmq(self) -> bool:
         return is_amqp(str(self.app.conf.broker_url))

@@ -59,10 +59,10 @@ def connect(result_url: str) -> "redis.Redis":
     found = sentinels(result_url)
     if not found:
         return redis.Redis.from_url(result_url, **options)
-    patience = {"socket_timeout": 2, "socket_connect_timeout": 1}
-    those_who_know = Sentinel(found.hosts, sentinel_kwargs=patience)
+    who_knows: Any = Sentinel  # has no types
+    master = who_knows(found.hosts, sentinel_kwargs=found.patience()).master_for
     login = {"username": found.username, "password": found.password}
-    return cast("redis.Redis", those_who_know.master_for(found.master, db=found.database, **login, **options))
+    return cast("redis.Redis", master(found.master, db=found.database, **login, **options))
 
 
 class Signals:

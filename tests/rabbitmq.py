@@ -1,4 +1,4 @@
-"""A real RabbitMQ for the tests, apart from any other on this machine. Ended with the test run, as all services are."""
+"""A real RabbitMQ for the tests, apart from any other on this machine, and ended with the test run."""
 
 import contextlib
 import itertools
@@ -69,7 +69,7 @@ class RabbitServer:
             method, f"http://{LOOPBACK}:{self._management}/api/{path}", auth=(self.USER, self.USER),
             json=body or None, timeout=30, trust_env=False,
         )  # fmt: skip
-        answer.raise_for_status()
+        assert answer.is_success, answer.text
         return answer.json() if answer.content else None
 
     @contextlib.contextmanager
@@ -81,7 +81,7 @@ class RabbitServer:
     def _answers(self) -> bool:
         try:
             self.manage("GET", "health/checks/virtual-hosts")
-        except httpx.HTTPError:
+        except (httpx.HTTPError, AssertionError):
             return False
         return listens(self.port)
 

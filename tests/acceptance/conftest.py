@@ -5,27 +5,23 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.brokers import shared_broker
 from tests.acceptance.stack import Stack, stack
-from tests.rabbitmq import RabbitServer
-from tests.services import PostgresServer, RedisServer
+from tests.services import PostgresServer
 
 
 @pytest.fixture(scope="module", params=["sqlite-redis", "postgres-rabbitmq"])
-def running(
-    request: pytest.FixtureRequest, shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Stack]:
+def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """API, worker and node over each kind of broker and of database."""
-    broker, results, database = shared_redis.new_url(), "", ""
-    if request.param == "postgres-rabbitmq":
+    database_kind, broker = request.param.split("-")
+    database = ""
+    if database_kind == "postgres":
         server: PostgresServer = request.getfixturevalue("shared_postgres")
         database = server.url(server.create_database())
-        rabbitmq: RabbitServer = request.getfixturevalue("shared_rabbitmq")
-        broker, results = rabbitmq.new_url(), broker
     folder: Path = tmp_path_factory.mktemp(f"stack-{request.param}")
     with stack(
         folder,
-        FANFARE_BROKER_URL=broker,
-        FANFARE_RESULT_URL=results,
+        **shared_broker(broker, request),
         FANFARE_DATABASE_URL=database,
         FANFARE_WEBHOOK_ALLOW_PRIVATE="true",
         FANFARE_WEBHOOK_ALLOW_HTTP="true",

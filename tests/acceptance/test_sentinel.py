@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from contract.signals import Signals, connect
-from tests.acceptance.stack import Stack, stack
+from tests.acceptance.stack import stack
 from tests.sentinel import Guarded, guarded_redis
 
 
@@ -35,8 +35,7 @@ def test_a_master_that_dies_amid_jobs(guarded: Guarded, tmp_path: Path) -> None:
         running.append(system.submit(count=2))
         for task_id in running:
             job = system.ended(task_id, within_s=60)
-            if job["status"] != "completed":
-                raise AssertionError(f"{job}\n{system.logs()}")
+            assert job["status"] == "completed", f"{job['error']}\n{system.logs()}"
         assert guarded.role_of_replica() == "master"
         system.wait_for_node()
         with connect(guarded.url) as client:
