@@ -15,6 +15,7 @@ from kombu import Connection
 
 from contract.addresses import amqp_tls, celery_url
 from contract.node_access import NODE_CONFIGURE, NODE_READ, NODE_TOPICS, NODE_WRITE
+from contract.queues import transport_options
 from gpu_worker.broker import Unreachable, check_broker, lets_us_be_controlled
 from gpu_worker.celery_app import create_celery_app
 from gpu_worker.settings import Settings
@@ -68,7 +69,7 @@ def new_user(server: RabbitServer, vhost: str) -> None:
 
 
 def connection(url: str) -> Connection:
-    return Connection(celery_url(url), ssl=amqp_tls(url) or False, transport_options={"confirm_publish": True})
+    return Connection(celery_url(url), ssl=amqp_tls(url) or False, transport_options=transport_options(url))
 
 
 def test_a_node_needs_no_more_than_that(outside: Outside) -> None:
