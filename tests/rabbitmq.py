@@ -32,7 +32,7 @@ class RabbitServer:
         (folder / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
         (folder / "plugins").write_text("[rabbitmq_management].\n")
         env = {
-            "HOME": str(folder), "LANG": "C.UTF-8",
+            "HOME": str(folder), "LANG": "C.UTF-8", "ERL_CRASH_DUMP": str(folder / "crash"),
             "RABBITMQ_NODENAME": f"fanfare-{self.port}@localhost",
             "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
             "RABBITMQ_CONF_ENV_FILE": str(folder / "no-such-file"),
