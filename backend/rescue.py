@@ -13,17 +13,13 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
 from datetime import timedelta
 from functools import cache
-from typing import Any
 from uuid import UUID
 
-from amqp.exceptions import ChannelError
-from kombu.exceptions import OperationalError
-
 from backend import references, submit
-from backend.celery_app import app
-from backend.errors import BrokerUnavailable, ReferenceUnavailable
+from backend.errors import ReferenceUnavailable
 from backend.jobs import losses, queries, store
 from backend.jobs.models import ENDED, ImageGeneration, Job, Status
+from backend.queue_depths import queue_depths
 from backend.resources import Resources
 from backend.tasks import gpu, lifecycle, reports
 from backend.tasks.base import fault_of
@@ -44,7 +40,11 @@ Waiting = Callable[[str], int]
 
 def rescue(parts: Resources) -> None:
     """One round. Raises `BrokerUnavailable`."""
-    waiting = cache(_messages_in)
+
+    @cache
+    def waiting(queue: str) -> int:
+        return queue_depths(parts.celery, [queue])[queue]
+
     _renew_leases(parts)
     _send_images_again(parts, waiting)
     _send_jobs_again(parts, waiting)
@@ -167,16 +167,3 @@ def _released(parts: Resources, job_id: UUID) -> int:
 
 def _patience(parts: Resources) -> timedelta:
     return timedelta(seconds=parts.settings.redispatch_after_s)
-
-
-def _messages_in(queue: str) -> int:
-    """Messages in a queue that nobody has taken. Raises `BrokerUnavailable`."""
-    try:
-        with app.connection_for_read() as connection:
-            channel: Any = connection.default_channel
-            declared = channel.queue_declare(queue, passive=True)
-            return int(declared.message_count)
-    except ChannelError:  # no such queue: nothing waits in it
-        return 0
-    except (OperationalError, OSError) as exc:
-        raise BrokerUnavailable from exc

@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from contract.addresses import check, is_redis
+
 
 def default_home() -> Path:
     """Where the embedded default keeps its database, files and broker."""
@@ -158,8 +160,10 @@ class Settings(BaseSettings):
             self.database_url = f"sqlite:///{self.home / 'fanfare.db'}"
         if not self.storage_url:
             self.storage_url = (self.home / "files").as_uri()
-        if not self.result_url and self.broker_url.startswith(("redis", "unix", "sentinel")):
+        if not self.result_url and is_redis(self.broker_url):
             self.result_url = self.broker_url
+        for url in (self.broker_url, self.result_url):
+            check(url)
         if not self.public_url:
             host = f"[{self.api_host}]" if ":" in self.api_host else self.api_host
             host = "127.0.0.1" if self.api_host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound

@@ -9,12 +9,11 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-import redis
-from kombu.exceptions import OperationalError
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from backend import retention
+from backend.celery_app import BROKER_ERRORS
 from backend.errors import (
     BrokerUnavailable,
     DatabaseUnavailable,
@@ -196,7 +195,7 @@ def _publish(resources: Resources, job: Job, band: int) -> None:
         if job.run > 1:  # the result of an earlier run stands under the same id
             resources.celery.backend.forget(str(job.id))
         canvas.apply_async(task_id=str(job.id))
-    except (OperationalError, redis.RedisError, RuntimeError, OSError) as exc:
+    except (*BROKER_ERRORS, RuntimeError) as exc:  # the last: a result store that is away
         with resources.db.session_scope() as session:
             store.undispatched(session, job.id)
         raise BrokerUnavailable from exc

@@ -1,6 +1,7 @@
 """Entry of the CPU worker and of beat."""
 
 import logging
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def run_worker(settings: Settings, *, with_beat: bool) -> None:
         f"--loglevel={settings.log_level}",
         "--without-gossip",
         "--without-mingle",
-        "--hostname=cpu-%n@%h",
+        f"--hostname=cpu-{secrets.token_hex(3)}@%h",  # RabbitMQ lets no two on a machine have the same
     ]
     app.worker_main([*arguments, "--beat"] if with_beat else arguments)
 

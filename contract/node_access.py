@@ -1,8 +1,7 @@
-"""What a node may do in Redis: the rules of its ACL user, written against the keys and commands that it uses.
+"""What a node may do in Redis, and in RabbitMQ: the rules of its user, written against what it uses.
 
-A node consumes the queues of models and reports to one other; it can't read the other
-queues, what CPU workers have in hand, or what it has no name for (no KEYS, no SCAN), and it can neither empty
-nor configure the server. Lua is allowed, because kombu gives back a lock by a script: a script may do no more
+A node consumes the queues of models and reports to one other; it can't read the other queues, what CPU workers
+have in hand, or what it has no name for (no KEYS, no SCAN), and it can neither empty nor configure the server. Lua is allowed, because kombu gives back a lock by a script: a script may do no more
 than the user who calls it.
 """
 
@@ -53,7 +52,7 @@ _OF_OTHERS: Final = (
     ),
     (("hset", "hdel"), ["%W~fanfare:nodes"]),
     (("hset",), ["%W~fanfare:models"]),
-    (("mget",), ["%R~fanfare:cancel:*"]),
+    (("get", "mget"), ["%R~fanfare:cancel:*"]),
 )
 
 
@@ -62,3 +61,10 @@ def node_acl(user: str, password_sha256: str) -> str:
     commands = [f"+{command}" for group in _COMMANDS.values() for command in group]
     selectors = [f"({' '.join([*(f'+{command}' for command in may), *keys])})" for may, keys in _OF_OTHERS]
     return " ".join(["user", user, "reset", "on", f"#{password_sha256}", *_OWN, *commands, *selectors])
+
+
+# RabbitMQ's three regular expressions, and the queues that it may send to through their exchange
+NODE_CONFIGURE: Final = r"^(gpu(\..+)?|celeryev)$"
+NODE_WRITE: Final = r"^(gpu(\..+)?|fanfare|celeryev)$"
+NODE_READ: Final = r"^gpu(\..+)?$"
+NODE_TOPICS: Final = rf"^({'|'.join(_REPORTED_TO)})$"

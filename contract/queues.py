@@ -6,6 +6,8 @@ that is why the routes are part of the contract.
 
 from typing import Any
 
+from contract.addresses import amqp_tls, celery_url, is_amqp, sentinels
+
 FETCH_REFERENCES = "fanfare.fetch_references"
 GENERATE_PROMPTS = "fanfare.generate_prompts"
 MAP_PROMPTS = "fanfare.map_prompts"
@@ -49,36 +51,50 @@ def gpu_queue(model: str) -> str:
 
 def priority_of(band: int, broker_url: str) -> int:
     """A band in the broker's own words: Redis takes its lowest priority first, RabbitMQ its highest."""
-    return BANDS - 1 - band if _is_amqp(broker_url) else band
+    return BANDS - 1 - band if is_amqp(broker_url) else band
 
 
-def _is_amqp(broker_url: str) -> bool:
-    return broker_url.startswith(("amqp", "pyamqp"))
+def transport_options(broker_url: str) -> dict[str, Any]:
+    """What kombu is told of a connection."""
+    if is_amqp(broker_url):
+        return {
+            "confirm_publish": True,  # a message is sent once it is on the broker's disk
+            "write_timeout": 10,
+        }
+    return {
+        "visibility_timeout": VISIBILITY_TIMEOUT_S,
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+        "socket_timeout": 10,
+        "socket_connect_timeout": 2,
+        "socket_keepalive": True,
+        "priority_steps": list(range(BANDS)),  # kombu's own are four
+        **_master(broker_url),
+    }
 
 
-def _exchange_type(broker_url: str) -> str:
-    """On Redis a direct message goes straight to its queue, while a topic's bindings are keys: a flush
-    takes them away for good, and every later message vanishes. On RabbitMQ a countdown on a direct
-    exchange blocks others.
-    """
-    return "topic" if _is_amqp(broker_url) else "direct"
+def _master(url: str) -> dict[str, Any]:
+    """Which of the servers that Sentinels watch is ours."""
+    found = sentinels(url)
+    return {"master_name": found.master, "sentinel_kwargs": found.patience()} if found else {}
 
 
-def _checking_certificates(url: str) -> str:
-    """Celery takes no `rediss://` URL that doesn't say whether the server's certificate is checked. It is."""
-    if not url.startswith("rediss://") or "ssl_cert_reqs=" in url:
-        return url
-    return f"{url}{'&' if '?' in url else '?'}ssl_cert_reqs=required"
+def _result_backend(result_url: str) -> str:
+    kind = "SentinelResultBackend" if sentinels(result_url) else "ResultBackend"
+    return f"contract.results:{kind}+{celery_url(result_url)}"
 
 
 def celery_settings(broker_url: str, result_url: str) -> dict[str, Any]:
     """Settings of both Celery apps. Why each is as it is: docs/decisions/0003-celery-settings.md."""
     return {
-        "broker_url": _checking_certificates(broker_url),
-        "result_backend": f"contract.results:ResultBackend+{_checking_certificates(result_url)}",
+        "broker_url": celery_url(broker_url),
+        "broker_use_ssl": amqp_tls(broker_url),  # Redis says it in its URL
+        "result_backend": _result_backend(result_url),
+        "result_backend_transport_options": _master(result_url),
         "task_routes": TASK_ROUTES,
         "task_default_queue": DEFAULT_QUEUE,
-        "task_default_exchange_type": _exchange_type(broker_url),
+        # What a countdown on RabbitMQ waits in. Of what is lost with a broken disk, the sweep knows
+        "broker_native_delayed_delivery_queue_type": "classic",
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,  # nobody hoards
@@ -87,15 +103,7 @@ def celery_settings(broker_url: str, result_url: str) -> dict[str, Any]:
         "result_chord_expires": CHORD_EXPIRES_S,
         "result_backend_always_retry": True,
         "result_backend_max_retries": 60,
-        "broker_transport_options": {
-            "visibility_timeout": VISIBILITY_TIMEOUT_S,
-            "unacked_restore_interval": 10,
-            "unacked_restore_throttle": 1,
-            "socket_timeout": 10,
-            "socket_connect_timeout": 2,
-            "socket_keepalive": True,
-            "priority_steps": list(range(BANDS)),  # kombu's own are four
-        },
+        "broker_transport_options": transport_options(broker_url),
         "redis_socket_timeout": 10,
         "redis_socket_connect_timeout": 2,
         "task_publish_retry_policy": {
@@ -108,6 +116,8 @@ def celery_settings(broker_url: str, result_url: str) -> dict[str, Any]:
         "broker_pool_acquire_timeout": 3,
         "broker_connection_max_retries": None,
         "broker_connection_retry_on_startup": True,
+        # RabbitMQ takes back what was held for longer than its consumer_timeout, and closes the channel
+        "broker_channel_error_retry": is_amqp(broker_url),
         "worker_proc_alive_timeout": 600,
         "worker_send_task_events": False,
         "worker_hijack_root_logger": False,

@@ -9,7 +9,7 @@ Seen with Celery 5.7.0 and cured here:
 
 from typing import Any
 
-from celery.backends.redis import RedisBackend
+from celery.backends.redis import RedisBackend, SentinelBackend
 from celery.result import task_join_will_block  # type: ignore[attr-defined]  # the stubs don't know it
 
 
@@ -40,3 +40,7 @@ class ResultBackend(RedisBackend):
         """Counts one finished part, again and again until the store has taken it."""
         count = super().on_chord_part_return
         self._ensure_retryable(count, request, state, result, propagate, **kwargs)  # type: ignore[attr-defined]
+
+
+class SentinelResultBackend(ResultBackend, SentinelBackend):
+    """The same, in the Redis that Sentinel names."""

@@ -8,12 +8,14 @@ import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 import redis
 from pydantic import ValidationError
+from redis.sentinel import Sentinel
 
+from contract.addresses import sentinels
 from contract.messages import ModelCard, NodeAnnouncement
 
 NODES = "fanfare:nodes"  # hash: node -> NodeAnnouncement
@@ -49,14 +51,20 @@ def _result_key(image_id: UUID, run: int) -> str:
 
 
 def connect(result_url: str) -> "redis.Redis":
-    """A client with short timeouts: what it is used for is never worth waiting for."""
-    return redis.Redis.from_url(
-        result_url,
-        decode_responses=True,
-        socket_timeout=3,
-        socket_connect_timeout=2,
-        health_check_interval=30,
-    )
+    """A client with short timeouts: what it is used for is never worth waiting for. Raises `ValueError`."""
+    options: dict[str, Any] = {
+        "decode_responses": True,
+        "socket_timeout": 3,
+        "socket_connect_timeout": 2,
+        "health_check_interval": 30,
+    }
+    found = sentinels(result_url)
+    if not found:
+        return redis.Redis.from_url(result_url, **options)
+    who_knows: Any = Sentinel  # has no types
+    master = who_knows(found.hosts, sentinel_kwargs=found.patience()).master_for
+    login = {"username": found.username, "password": found.password}
+    return cast("redis.Redis", master(found.master, db=found.database, **login, **options))
 
 
 @dataclass(frozen=True)

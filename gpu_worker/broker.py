@@ -1,10 +1,12 @@
 """Tells in plain words whether the broker and the result store can be reached, and waits for them."""
 
 import logging
+import secrets
 from collections.abc import Callable
 from typing import Any
 
 import redis
+from amqp.exceptions import AccessRefused
 from celery import Celery
 from kombu import Connection
 from kombu.exceptions import OperationalError
@@ -58,19 +60,30 @@ def wait_for_broker(app: Celery, leaving: Callable[[float], bool]) -> bool:
 def lets_us_be_controlled(app: Celery) -> bool:
     """Whether this node may listen to remote control (`celery inspect`, Flower).
 
-    On Redis who may listen there may also speak, and end every worker: an ACL user for nodes may not.
+    Who may listen there may also speak, and end every worker: a user for nodes may not.
     """
     with app.connection_for_read() as connection:
-        channel: Any = connection.default_channel
-        if connection.transport.driver_type != "redis":
-            return True
-        with channel.client.pubsub() as listening:
-            control: Any = app.control
-            listening.subscribe(channel._get_publish_topic(control.mailbox.exchange.name, ""))
-            try:
-                listening.get_message(timeout=2)
-            except redis.exceptions.NoPermissionError:
-                return False
+        may_listen = {"redis": _may_listen_on_redis, "amqp": _may_listen_on_rabbitmq}
+        return may_listen[connection.transport.driver_type](app, connection.default_channel)
+
+
+def _may_listen_on_redis(app: Celery, channel: Any) -> bool:  # noqa: ANN401 - each transport has its own
+    with channel.client.pubsub() as listening:
+        control: Any = app.control
+        listening.subscribe(channel._get_publish_topic(control.mailbox.exchange.name, ""))
+        try:
+            listening.get_message(timeout=2)
+        except redis.exceptions.NoPermissionError:
+            return False
+    return True
+
+
+def _may_listen_on_rabbitmq(app: Celery, channel: Any) -> bool:  # noqa: ANN401 - each transport has its own
+    control: Any = app.control
+    try:
+        control.mailbox.get_queue(f"probe-{secrets.token_hex(8)}")(channel).declare()
+    except AccessRefused:
+        return False
     return True
 
 

@@ -90,7 +90,7 @@ class Node:
         self._announcer = Announcer(signals, fail_open, self._describe, settings.node_announce_s)
         spoil = spoil_by(settings.sketch_faults) if self._engine.name == "sketch" else unspoiled
         finisher = Finisher(Uploader(settings.upload_timeout_s), f"Fanfare {__version__}", spoil)
-        self._reports = Reports(self._app)
+        self._reports = Reports(self._app, lambda: self._drain.request(ENGINE_DIED))
         self._leases = Leases(self._channel)
         parts = Parts(self._batcher, self._watch, finisher, signals, fail_open, self._reports, self._tally)
         cards = {card.name: card for card in self._cards}

@@ -9,9 +9,12 @@ import logging
 import queue
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+import redis
+from amqp.exceptions import AMQPError
 from celery import Celery
 from kombu.exceptions import OperationalError
 
@@ -35,10 +38,11 @@ class _Report:
 
 
 class Reports(threading.Thread):
-    """One thread that publishes; any number of threads that report."""
+    """One thread that publishes; any number of threads that report. Should it die, it calls `on_death`."""
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, on_death: Callable[[], None] = lambda: None) -> None:
         super().__init__(name="reports", daemon=True)
+        self._on_death = on_death
         self._app = app
         self._news: queue.SimpleQueue[_Report | None] = queue.SimpleQueue()
         self._giving_up = threading.Event()
@@ -62,8 +66,12 @@ class Reports(threading.Thread):
         self._news.put(None)
 
     def run(self) -> None:
-        while (batch := self._next_batch()) is not None:
-            self._publish(batch)
+        try:
+            while (batch := self._next_batch()) is not None:
+                self._publish(batch)
+        except BaseException:  # a defect of ours: without reports this process is of no more use
+            logger.critical("The reports' thread died; the launcher starts another process", exc_info=True)
+            self._on_death()
 
     def _next_batch(self) -> list[_Report] | None:
         """Blocks until one is due, and takes what has come by then. None: the end."""
@@ -98,7 +106,7 @@ class Reports(threading.Thread):
         wire = [report.message.to_wire() for report in batch]
         try:
             self._app.send_task(TAKE_REPORTS, (wire,), ignore_result=True)
-        except (OperationalError, OSError) as exc:
+        except (OperationalError, AMQPError, redis.RedisError, OSError) as exc:
             logger.warning("The broker takes no reports (%s): trying again", exc)
             return False
         return True

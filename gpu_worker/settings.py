@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from contract.addresses import check, is_redis
 from gpu_worker.faults import Faults
 
 
@@ -89,8 +90,10 @@ class Settings(ModelSettings):
 
     @model_validator(mode="after")
     def _fill_in(self) -> "Settings":
-        if not self.result_url and self.broker_url.startswith(("redis", "unix", "sentinel")):
+        if not self.result_url and is_redis(self.broker_url):
             self.result_url = self.broker_url
+        for url in (self.broker_url, self.result_url):
+            check(url)
         if not self.result_url:
             raise ValueError("FANFARE_RESULT_URL is needed: the broker is not Redis")
         return self

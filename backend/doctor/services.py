@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 import redis
+from amqp.exceptions import AMQPError
 from kombu import Connection
 from kombu.exceptions import KombuError
 from sqlalchemy.engine import make_url
@@ -20,7 +21,9 @@ from backend.llm.base import LLM
 from backend.serving import is_loopback
 from backend.settings import Settings
 from backend.storage.base import Storage
+from contract.addresses import amqp_tls, celery_url
 from contract.messages import NodeAnnouncement
+from contract.queues import transport_options
 from contract.signals import Signals, connect
 
 TIMEOUT_S = 3
@@ -60,10 +63,13 @@ def broker(url: str) -> Finding:
     """Does it let us in."""
     try:
         with Connection(
-            url, connect_timeout=TIMEOUT_S, transport_options={"socket_timeout": TIMEOUT_S}
+            celery_url(url),
+            ssl=amqp_tls(url) or False,
+            connect_timeout=TIMEOUT_S,
+            transport_options=transport_options(url) | {"socket_timeout": TIMEOUT_S},
         ) as link:
             link.ensure_connection(max_retries=1, interval_start=0, timeout=TIMEOUT_S)
-    except (KombuError, OSError, redis.RedisError, KeyError, ValueError) as exc:
+    except (KombuError, AMQPError, OSError, redis.RedisError, KeyError, ValueError) as exc:
         reason = type(exc.__cause__ or exc).__name__
         return fail("broker", f"{masked(url)}: {reason}", "Is it running, and FANFARE_BROKER_URL right?")
     return ok("broker", masked(url))

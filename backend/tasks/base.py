@@ -7,7 +7,8 @@ from uuid import UUID
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task
 
-from backend.errors import FanfareError, ServiceUnavailable, StorageUnavailable
+from backend.celery_app import BROKER_ERRORS
+from backend.errors import BrokerUnavailable, FanfareError, ServiceUnavailable, StorageUnavailable
 from backend.jobs.store import Fault
 from backend.tasks import lifecycle
 
@@ -15,6 +16,7 @@ log = logging.getLogger(__name__)
 
 # What goes away by itself: tried again with growing pauses, at most half an hour in all.
 PATIENCE = lifecycle.PATIENCE | {"autoretry_for": (ServiceUnavailable, StorageUnavailable)}
+BROKER_AWAY = (BrokerUnavailable, *BROKER_ERRORS)  # while a task sent its successors
 
 
 class JobTask(Task[Any, Any]):
@@ -31,6 +33,10 @@ class JobTask(Task[Any, Any]):
         einfo: object,  # noqa: ARG002
     ) -> None:
         """Called once, after the last retry."""
+        if isinstance(exc, BROKER_AWAY):
+            # no fault of the job's: the sweep sends it again
+            log.warning("task %s of job %s: the broker is away (%s)", self.name, kwargs.get("job_id"), exc)
+            return
         log.error("task %s failed", self.name, exc_info=exc, extra={"job_id": kwargs.get("job_id")})
         lifecycle.fail(UUID(kwargs["job_id"]), fault_of(exc))
 

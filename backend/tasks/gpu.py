@@ -5,11 +5,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import redis
-from kombu.exceptions import OperationalError
-
 from backend import references
-from backend.celery_app import app
+from backend.celery_app import BROKER_ERRORS, app
 from backend.errors import BrokerUnavailable, ObjectNotFound, ReferenceUnavailable
 from backend.jobs import admission, fairness, ids, store
 from backend.jobs.ids import Role
@@ -60,7 +57,7 @@ def send(parts: Resources, job: Job, images: Sequence[ImageGeneration]) -> None:
             for image, message in zip(images, clones, strict=True):
                 _publish(parts, image, message, producer)
                 taken.add(image.id)
-    except (OperationalError, redis.RedisError, OSError) as exc:
+    except BROKER_ERRORS as exc:
         raise BrokerUnavailable from exc
     finally:
         if len(taken) < len(images):

@@ -7,10 +7,8 @@ import logging
 import random
 from uuid import UUID
 
-from kombu.exceptions import OperationalError
-
 from backend import resources, views
-from backend.celery_app import app
+from backend.celery_app import BROKER_ERRORS, app
 from backend.errors import DeliveryFailed, TargetGone, TargetRefused
 from backend.jobs import events, queries
 from backend.jobs.models import Job
@@ -42,7 +40,7 @@ def send(job_id: UUID, seq: int) -> None:
     """Puts one delivery into the queue."""
     try:
         deliver_webhook.apply_async(kwargs={"job_id": str(job_id), "seq": seq})
-    except (OperationalError, RuntimeError) as exc:
+    except BROKER_ERRORS as exc:
         log.warning("webhook %s/%s waits for the broker: %s", job_id, seq, exc)
 
 

@@ -71,7 +71,7 @@ def _write(task: JobTask, parts: Resources, job: Job) -> list[str]:
         tries = task.request.retries + 1
         if not exc.retryable or tries >= parts.settings.llm_attempts:
             raise
-        wait = exc.retry_after_s or 2**tries * (0.5 + random.random())  # noqa: S311
+        wait = max(1.0, exc.retry_after_s or 2**tries * (0.5 + random.random()))  # noqa: S311
         log.warning("prompts of job %s: %s, attempt %s; again in %.0f s", job.id, exc.code, tries, wait)
         raise task.retry(exc=exc, countdown=wait, max_retries=parts.settings.llm_attempts) from exc
 

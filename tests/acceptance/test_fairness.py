@@ -17,8 +17,8 @@ import sqlalchemy as sa
 from backend import keys
 from backend.db import Database
 from backend.jobs.models import ImageGeneration
+from tests.acceptance.brokers import BROKERS, shared_broker
 from tests.acceptance.stack import Stack, stack
-from tests.services import RedisServer
 
 SMALL: dict[str, Any] = {"message": "a lighthouse", "width": 64, "height": 64, "thumbnail_sizes": [16]}
 
@@ -61,13 +61,13 @@ def opened(system: Stack) -> Iterator[Database]:
     database.close()
 
 
-@pytest.fixture(scope="module")
-def system(shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+@pytest.fixture(scope="module", params=BROKERS)
+def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A node that makes four images a second, one at a time."""
     folder: Path = tmp_path_factory.mktemp("fairness")
     with stack(
         folder,
-        FANFARE_BROKER_URL=shared_redis.new_url(),
+        **shared_broker(request.param, request),
         FANFARE_SWEEP_INTERVAL_S="1",
         FANFARE_MOVE_FORWARD_AFTER_S="3",
         FANFARE_SKETCH_DELAY_S="0.25",

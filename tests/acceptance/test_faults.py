@@ -6,18 +6,25 @@ from pathlib import Path
 
 import httpx
 import pytest
-import redis
 
+from tests.acceptance.brokers import BROKERS, Broker, own_broker
 from tests.acceptance.stack import Stack, stack
-from tests.services import RedisServer
+from tests.services import redis_server
+
+
+@pytest.fixture(params=BROKERS)
+def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
+    """The broker of this test alone."""
+    with own_broker(request.param, request) as made:
+        yield made
 
 
 @pytest.fixture
-def system(own_redis: RedisServer, postgres_url: str, tmp_path: Path) -> Iterator[Stack]:
+def system(broker: Broker, postgres_url: str, tmp_path: Path) -> Iterator[Stack]:
     """A system of the test's own, quick to notice what is lost."""
     with stack(
         tmp_path,
-        FANFARE_BROKER_URL=own_redis.url(),
+        **broker.env,
         FANFARE_DATABASE_URL=postgres_url,
         FANFARE_SWEEP_INTERVAL_S="1",
         FANFARE_REDISPATCH_AFTER_S="4",
@@ -25,15 +32,15 @@ def system(own_redis: RedisServer, postgres_url: str, tmp_path: Path) -> Iterato
         yield made
 
 
-def test_a_broker_that_is_away_at_submit(system: Stack, own_redis: RedisServer) -> None:
+def test_a_broker_that_is_away_at_submit(system: Stack, broker: Broker) -> None:
     # Given a running system whose broker stops
     system.start_all()
-    own_redis.service.stop()
+    broker.stop()
     # When a message is sent, then it is accepted
     task_id = system.submit(count=2)
     assert system.job(task_id)["waiting_for"]["reason"] == "broker"
     # And when the broker is back, the images are made
-    own_redis.service.start()
+    broker.start()
     assert system.ended(task_id)["status"] == "completed"
 
 
@@ -85,7 +92,7 @@ def test_an_api_that_is_killed(system: Stack) -> None:
     assert system.ended(task_id)["status"] == "completed"
 
 
-def test_a_broker_that_forgets_everything(system: Stack, own_redis: RedisServer) -> None:
+def test_a_broker_that_forgets_everything(system: Stack, broker: Broker) -> None:
     # Given a job that waits for a node, in a broker that is flushed
     system.start("api")
     system.start("worker")
@@ -93,10 +100,51 @@ def test_a_broker_that_forgets_everything(system: Stack, own_redis: RedisServer)
     task_id = system.submit(count=2)
     system.until(lambda: len(system.job(task_id)["images"]) == 2)
     assert system.job(task_id)["waiting_for"]["reason"] == "no_worker_for_model"
-    redis.Redis.from_url(own_redis.url()).flushall()
+    broker.forget_everything()
     # When a node comes, then the database has kept what the broker lost
     system.start("node")
     assert system.ended(task_id)["status"] == "completed"
+
+
+def test_a_broker_that_restarts_keeps_what_waits(system: Stack, broker: Broker) -> None:
+    # Given a job that waits for a node, and a sweep that would not notice its loss
+    system.env["FANFARE_REDISPATCH_AFTER_S"] = "3600"
+    system.start("api")
+    system.start("worker")
+    system.wait_until_ready()
+    task_id = system.submit(count=2)
+    system.until(lambda: len(system.job(task_id)["images"]) == 2)
+    # When the broker ends, and comes again, then what waited in it waits there still
+    broker.stop()
+    broker.start()
+    system.start("node")
+    assert system.ended(task_id)["status"] == "completed"
+
+
+def test_a_redis_without_append_only_file_restarts(postgres_url: str, tmp_path: Path) -> None:
+    # Given images in hand, and a broker that keeps nothing
+    with (
+        redis_server(appendonly=False) as server,
+        stack(
+            tmp_path,
+            FANFARE_BROKER_URL=server.url(),
+            FANFARE_DATABASE_URL=postgres_url,
+            FANFARE_SWEEP_INTERVAL_S="1",
+            FANFARE_REDISPATCH_AFTER_S="4",
+            FANFARE_SKETCH_DELAY_S="0.5",
+            FANFARE_NODE_CONCURRENCY="1",
+        ) as system,
+    ):
+        system.start_all()
+        task_ids = [system.submit(count=3) for _ in range(3)]
+        system.until(lambda: any(i["status"] == "in_progress" for i in system.job(task_ids[0])["images"]))
+        # When it restarts
+        server.service.stop()
+        server.service.start()
+        # Then the sweep sends again what was lost
+        for task_id in task_ids:
+            job = system.ended(task_id)
+            assert job["status"] == "completed", f"{job['error']}\n{system.logs()}"
 
 
 def test_cancel_amid(system: Stack) -> None:

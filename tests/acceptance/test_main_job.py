@@ -82,8 +82,9 @@ def test_an_image_is_made_again(running: Stack) -> None:
 
 def test_celery_users_find_the_end_under_the_same_id(running: Stack) -> None:
     broker = running.env["FANFARE_BROKER_URL"]
+    results = running.env.get("FANFARE_RESULT_URL", broker)
     app = Celery(set_as_current=False)
-    app.conf.update(celery_settings(broker, broker) | {"result_backend": broker})
+    app.conf.update(celery_settings(broker, results) | {"result_backend": results})
     task_id = running.submit(count=2)
     value: Any = AsyncResult(task_id, app=app).get(timeout=60)
     assert value["status"] == "completed"

@@ -27,10 +27,3 @@ def test_certificates_are_checked_unless_somebody_says_otherwise(url: str, expec
     settings = celery_settings(url, url)
     assert settings["broker_url"] == expected
     assert settings["result_backend"].endswith(f"+{expected}")
-
-
-@pytest.mark.parametrize(
-    ("url", "kind"), [("redis://h", "direct"), ("rediss://h", "direct"), ("amqp://h", "topic")]
-)
-def test_no_message_depends_on_what_a_flush_takes_away(url: str, kind: str) -> None:
-    assert celery_settings(url, "redis://h")["task_default_exchange_type"] == kind

@@ -16,7 +16,7 @@ import httpx
 from backend import db
 from backend.db import Database
 from scripts.benchmarks.api.bare import METADATA
-from scripts.benchmarks.stand import ROOT, DidNotWork
+from scripts.benchmarks.processes import ROOT, DidNotWork
 from tests.services import (
     LOOPBACK,
     PostgresServer,

@@ -5,8 +5,8 @@ from typing import Any
 
 from amqp.exceptions import ChannelError
 from celery import Celery
-from kombu.exceptions import OperationalError
 
+from backend.celery_app import BROKER_ERRORS
 from backend.errors import BrokerUnavailable
 
 CONNECT_TIMEOUT_S = 2
@@ -24,7 +24,7 @@ def queue_depths(celery: Celery, queues: Iterable[str]) -> dict[str, int]:
                     channel = connection.channel()
                 depths[queue] = _depth(channel, queue)
             return depths
-    except (OperationalError, OSError) as exc:
+    except BROKER_ERRORS as exc:
         raise BrokerUnavailable from exc
 
 
