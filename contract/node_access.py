@@ -1,8 +1,9 @@
 """What a node may do in Redis, and in RabbitMQ: the rules of its user, written against what it uses.
 
-A node consumes the queues of models and reports to one other; it can't read the other queues, what CPU workers
-have in hand, or what it has no name for (no KEYS, no SCAN), and it can neither empty nor configure the server. Lua is allowed, because kombu gives back a lock by a script: a script may do no more
-than the user who calls it.
+A node consumes the queues of models and reports to one other; it can't read the other queues, what CPU
+workers have in hand, or what it has no name for (no KEYS, no SCAN), and it can neither empty nor configure
+the server. Lua is allowed, because kombu gives back a lock by a script: a script may do no more than the user who
+calls it.
 """
 
 from typing import Final
