@@ -4,13 +4,17 @@ The broker only carries: what it lost is found by the database (`rescue`), and s
 """
 
 import logging
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
+import redis
+
 from backend import rescue, resources, retention, submit
-from backend.celery_app import app
-from backend.errors import BrokerUnavailable, ReferenceUnavailable, StorageError
-from backend.jobs import events, fairness, queries, store
+from backend.celery_app import BROKER_ERRORS, app
+from backend.errors import FanfareError, ReferenceUnavailable, StorageError
+from backend.jobs import fairness, queries, store
 from backend.jobs.store import Fault
 from backend.resources import Resources
 from backend.tasks import gpu, lifecycle, notify
@@ -20,24 +24,50 @@ from contract.queues import SWEEP
 log = logging.getLogger(__name__)
 
 UNDISPATCHED_AFTER = timedelta(seconds=2)  # the submitting process has had its chance
+LONGEST_S = 120
+TURN_S = 30  # of one that died
 IDEMPOTENCY_TTL = timedelta(hours=24)
 
 
-@app.task(name=SWEEP, soft_time_limit=240, time_limit=300)
+@app.task(name=SWEEP, soft_time_limit=LONGEST_S - 10, time_limit=LONGEST_S)
 def sweep() -> None:
-    """One round."""
+    """One round, unless another one is at work. What fails in it keeps nothing else from being done."""
     parts = resources.current()
+    if not _is_my_turn(parts):
+        return
     try:
-        _dispatch_waiting(parts)
-        rescue.rescue(parts)
-        _move_forward(parts)
-    except BrokerUnavailable:
-        log.warning("the broker is away; the next sweep tries again")
-    _cancel_late(parts)
-    _fail_overdue(parts)
-    _deliver_due(parts)
-    _expire(parts)
-    _erase_deleted(parts)
+        for part in (
+            _dispatch_waiting, rescue.rescue, _move_forward, _cancel_late, _fail_overdue, notify.send_due,
+            _expire, _erase_deleted, _forget_keys,
+        ):  # fmt: skip
+            _do(part, parts)
+    finally:
+        _end_my_turn(parts)
+
+
+def _do(part: Callable[[Resources], None], parts: Resources) -> None:
+    try:
+        part(parts)
+    except FanfareError as exc:
+        log.warning("%s: %s; the next sweep tries again", part.__name__.strip("_"), exc.detail)
+    except BROKER_ERRORS as exc:
+        log.warning("%s: %s; the next sweep tries again", part.__name__.strip("_"), type(exc).__name__)
+
+
+def _is_my_turn(parts: Resources) -> bool:
+    """Two sweeps at once do no harm, but many of them leave workers no time for jobs."""
+    try:
+        return parts.signals.take_turn(SWEEP, TURN_S)
+    except redis.RedisError:
+        return True
+
+
+def _end_my_turn(parts: Resources) -> None:
+    with suppress(redis.RedisError):
+        parts.signals.end_turn(SWEEP)
+
+
+def _forget_keys(parts: Resources) -> None:
     with parts.db.session_scope() as session:
         queries.drop_old_idempotency_keys(session, now(), IDEMPOTENCY_TTL)
 
@@ -90,13 +120,6 @@ def _why_overdue(parts: Resources, job_id: UUID) -> Fault:
     if model and not parts.nodes.snapshot().serving(model):
         return Fault("no_worker_for_model", f"No worker served the model {model} in time.", retryable=True)
     return Fault("deadline_exceeded", "The job was not done in time.", retryable=True)
-
-
-def _deliver_due(parts: Resources) -> None:
-    with parts.db.read_scope() as session:
-        due = events.due_deliveries(session, now())
-    for job_id, seq in due:
-        notify.send(job_id, seq)
 
 
 def _expire(parts: Resources) -> None:

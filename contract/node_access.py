@@ -2,8 +2,8 @@
 
 A node consumes the queues of models and reports to one other; it can't read the other queues, what CPU
 workers have in hand, or what it has no name for (no KEYS, no SCAN), and it can neither empty nor configure
-the server. Lua is allowed, because kombu gives back a lock by a script: a script may do no more than the user who
-calls it.
+the server. Lua is allowed, because kombu gives back a lock by a script: a script may do no more than the user
+who calls it.
 """
 
 from typing import Final

@@ -50,6 +50,10 @@ def _result_key(image_id: UUID, run: int) -> str:
     return f"fanfare:result:{image_id}:{run}"
 
 
+def _turn_key(what: str) -> str:
+    return f"fanfare:turn:{what}"
+
+
 def connect(result_url: str) -> "redis.Redis":
     """A client with short timeouts: what it is used for is never worth waiting for. Raises `ValueError`."""
     options: dict[str, Any] = {
@@ -183,6 +187,16 @@ class Signals:
         """The newest previews of the job's images, by index: JPEG, in base64."""
         answer = cast("dict[str, str]", self._redis.hgetall(_previews_key(job_id)))
         return {int(index): jpeg for index, jpeg in answer.items()}
+
+    # -- the backend among itself ----------------------------------------------------------------------
+
+    def take_turn(self, what: str, seconds: int) -> bool:
+        """Whether nobody else is at it; then nobody else is, until `end_turn` or for so long."""
+        return bool(self._redis.set(_turn_key(what), 1, nx=True, ex=seconds))
+
+    def end_turn(self, what: str) -> None:
+        """Others may."""
+        self._redis.delete(_turn_key(what))
 
     # -- images ---------------------------------------------------------------------------------------
 

@@ -89,7 +89,8 @@ class Node:
         self._vigil = Vigil(self._engine_thread.silent_for, settings.node_stall_s, self._end_the_stall)
         self._announcer = Announcer(signals, fail_open, self._describe, settings.node_announce_s)
         spoil = spoil_by(settings.sketch_faults) if self._engine.name == "sketch" else unspoiled
-        finisher = Finisher(Uploader(settings.upload_timeout_s), f"Fanfare {__version__}", spoil)
+        self._uploader = Uploader(settings.upload_timeout_s)
+        finisher = Finisher(self._uploader, f"Fanfare {__version__}", spoil)
         self._reports = Reports(self._app, lambda: self._drain.request(ENGINE_DIED))
         self._leases = Leases(self._channel)
         parts = Parts(self._batcher, self._watch, finisher, signals, fail_open, self._reports, self._tally)
@@ -125,6 +126,7 @@ class Node:
         self._vigil.stop()
         self._leases.stop()
         self._reports.stop()
+        self._uploader.close()
         self._engine_thread.join(timeout=10)
         logger.info("Gone")
         return code

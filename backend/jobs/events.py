@@ -27,6 +27,9 @@ RETRY_AFTER = (
     timedelta(hours=10),
 )
 LEASE = timedelta(seconds=60)  # a delivery in hand is not begun again for this long
+LOST_AFTER = timedelta(
+    minutes=5
+)  # a delivery in the broker counts as lost if nobody has taken it for so long
 
 
 def record(session: Session, job: Job, event_type: str, data: dict[str, Any], now: datetime) -> JobEvent:
@@ -65,25 +68,29 @@ def newest(session: Session, job_ids: list[UUID]) -> dict[UUID, int]:
 # -- webhooks -----------------------------------------------------------------------------------------
 
 
-def due_deliveries(session: Session, now: datetime, limit: int = 200) -> list[tuple[UUID, int]]:
-    """Deliveries whose time has come, as (job id, seq)."""
+def take_due(
+    session: Session, now: datetime, job_id: UUID | None = None, limit: int = 200
+) -> list[tuple[UUID, int]]:
+    """Deliveries whose time has come (of this job), as (job id, seq).
+
+    They count as sent to the broker: until a worker has claimed them, or LOST_AFTER, nobody gets them again.
+    """
     query = (
-        sa.select(WebhookDelivery.job_id, WebhookDelivery.seq)
-        .where(WebhookDelivery.due_at <= now)
-        .order_by(WebhookDelivery.due_at)
+        sa.select(WebhookDelivery)
+        .where(
+            WebhookDelivery.due_at <= now,
+            sa.or_(WebhookDelivery.sent_at.is_(None), WebhookDelivery.sent_at < now - LOST_AFTER),
+        )
+        .order_by(WebhookDelivery.due_at, WebhookDelivery.seq)
         .limit(limit)
+        .with_for_update(skip_locked=True)
     )
-    return [(job_id, seq) for job_id, seq in session.execute(query)]
-
-
-def pending_deliveries(session: Session, job_id: UUID, now: datetime) -> list[int]:
-    """Numbers of this job's events that are to be delivered now."""
-    query = (
-        sa.select(WebhookDelivery.seq)
-        .where(WebhookDelivery.job_id == job_id, WebhookDelivery.due_at <= now)
-        .order_by(WebhookDelivery.seq)
-    )
-    return list(session.scalars(query))
+    if job_id is not None:
+        query = query.where(WebhookDelivery.job_id == job_id)
+    due = list(session.scalars(query))
+    for delivery in due:
+        delivery.sent_at = now
+    return [(delivery.job_id, delivery.seq) for delivery in due]
 
 
 def claim_delivery(
@@ -99,7 +106,7 @@ def claim_delivery(
     if delivery is None:
         return None
     delivery.attempts += 1
-    delivery.due_at = now + LEASE
+    delivery.due_at, delivery.sent_at = now + LEASE, None
     return delivery, session.get_one(JobEvent, (job_id, seq))
 
 

@@ -164,6 +164,7 @@ class WebhookDelivery(Base):
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     attempts: Mapped[int] = mapped_column(default=0)
     due_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # None: delivered or given up
+    sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # to the broker; None: not for this attempt
     delivered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     last_error: Mapped[str | None] = mapped_column(sa.Text)
 

@@ -85,6 +85,19 @@ def lock(session: Session, job_id: UUID) -> Job | None:
     return session.scalar(query)
 
 
+def lock_all(session: Session, job_ids: Iterable[UUID]) -> list[Job]:
+    """Those of the jobs that are there, locked in the order of their ids: so nobody waits in a circle."""
+    query = (
+        sa.select(Job)
+        .where(Job.id.in_(list(job_ids)), Job.deleted_at.is_(None))
+        .order_by(Job.id)
+        .options(selectinload(Job.images))
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    return list(session.scalars(query))
+
+
 def _job_data(job: Job, fault: Fault | None = None) -> dict[str, Any]:
     return {
         "status": job.status.value,

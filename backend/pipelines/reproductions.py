@@ -37,7 +37,7 @@ class ReproductionsRequest(JobRequest):
 
 
 class ReproductionsPipeline:
-    """map_prompts -> chord(generate_image, save_images): its one row is planned when it is accepted."""
+    """map_prompts -> generate_image -> save_images: its one row is planned when it is accepted."""
 
     name = "reproductions"
     summary = "Make an image again"

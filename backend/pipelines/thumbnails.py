@@ -157,7 +157,7 @@ class ThumbnailsRequest(JobRequest):
 
 
 class ThumbnailsPipeline:
-    """generate_prompts -> map_prompts -> chord(generate_image x N, save_images)."""
+    """generate_prompts -> generate_image x N -> save_images."""
 
     name = "thumbnails"
     summary = "Make images from a message"
@@ -187,11 +187,9 @@ class ThumbnailsPipeline:
         return Prepared(input=filled, total=request.count, files=files)
 
     def canvas(self, job: Job, *, planned: bool) -> Signature:
-        """The workflow of house.md; a retry has its prompts already."""
+        """Prompts, then images; a retry has its prompts already. The end, the nodes' reports bring about."""
         given: dict[str, Any] = {"job_id": str(job.id), "run": job.run}
-        steps = [map_prompts.si(**given)]
-        if not planned:
-            steps.insert(0, generate_prompts.si(**given))
+        steps = [map_prompts.si(**given) if planned else generate_prompts.si(**given)]
         if references.roles(job.input):
             steps.insert(0, fetch_references.si(**given))
         return chain(*steps) if len(steps) > 1 else steps[0]

@@ -18,6 +18,7 @@ from contract.queues import GENERATE_IMAGE, gpu_queue, priority_of
 
 if TYPE_CHECKING:
     from kombu import Producer
+    from sqlalchemy.orm import Session
 
 
 def release(parts: Resources, job_id: UUID) -> int:
@@ -30,13 +31,19 @@ def release(parts: Resources, job_id: UUID) -> int:
         job = store.lock(session, job_id)
         if job is None or job.status in ENDED:
             return 0
-        images = store.unsent(job)
-        if limit := parts.settings.max_running_images_per_owner:
-            images = images[: admission.may_run(session, job.owner, limit)]
-        fairness.assign_bands(session, job, images)
-        store.sending(images, now())
+        images = choose(parts, session, job)
     send(parts, job, images)
     return len(images)
+
+
+def choose(parts: Resources, session: "Session", job: Job) -> list[ImageGeneration]:
+    """Images of a locked job that nodes are given next: noted as sent, to be sent after the commit."""
+    images = store.unsent(job)
+    if limit := parts.settings.max_running_images_per_owner:
+        images = images[: admission.may_run(session, job.owner, limit)]
+    fairness.assign_bands(session, job, images)
+    store.sending(images, now())
+    return images
 
 
 def release_next(parts: Resources, owner: str) -> None:

@@ -30,10 +30,15 @@ def kick(parts: Resources, job: Job) -> None:
     """Starts the job's due deliveries, if there are any. What is not started here, the sweep starts."""
     if not job.webhook:
         return
-    with parts.db.read_scope() as session:
-        due = events.pending_deliveries(session, job.id, now())
-    for seq in due:
-        send(job.id, seq)
+    send_due(parts, job.id)
+
+
+def send_due(parts: Resources, job_id: UUID | None = None) -> None:
+    """Puts what is due (of this job) into the queue."""
+    with parts.db.session_scope() as session:
+        due = events.take_due(session, now(), job_id)
+    for one, seq in due:
+        send(one, seq)
 
 
 def send(job_id: UUID, seq: int) -> None:

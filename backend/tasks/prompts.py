@@ -35,18 +35,27 @@ LONGEST_S = 690
     **PATIENCE,
 )
 def generate_prompts(self: JobTask, *, job_id: str, run: int) -> None:
-    """Writes the job's prompts and its rows; a second delivery finds them there and leaves them."""
+    """Writes the job's prompts and its rows, and hands them to the nodes at once, as `map_prompts` does.
+
+    A second delivery finds the prompts there and leaves them.
+    """
     parts = resources.current()
     job = _claimed(parts, UUID(job_id), run, str(self.request.id))
     if job is None:
         raise Ignore
     notify.kick(parts, job)
     if job.images:
+        _hand_over(parts, job)
         return
     prompts = _write(self, parts, job)
     with parts.db.session_scope() as session:
-        if locked := store.lock(session, job.id):
-            store.plan(session, locked, _plans(locked, prompts), now())
+        locked = store.begin(session, job.id, now(), run)
+        if locked is None:
+            raise Ignore
+        store.plan(session, locked, _plans(locked, prompts), now())
+        images = gpu.choose(parts, session, locked)
+    notify.kick(parts, locked)
+    gpu.send(parts, locked, images)
 
 
 def _claimed(parts: Resources, job_id: UUID, run: int, task_id: str) -> Job | None:
@@ -90,6 +99,10 @@ def map_prompts(*, job_id: str, run: int) -> None:
     job = lifecycle.begin(parts, UUID(job_id), run)
     if job is None:
         raise Ignore
+    _hand_over(parts, job)
+
+
+def _hand_over(parts: Resources, job: Job) -> None:
     if store.is_made(job):
         reports.send_to_save(job)
     else:

@@ -8,7 +8,8 @@ from uuid import UUID
 from pydantic import TypeAdapter, ValidationError
 
 from backend import resources
-from backend.celery_app import app
+from backend.celery_app import BROKER_ERRORS, app
+from backend.errors import BrokerUnavailable
 from backend.jobs import store
 from backend.jobs.models import Job
 from backend.jobs.store import Report
@@ -31,8 +32,12 @@ def take_reports(messages: Sequence[object]) -> None:
     for message in messages:
         if report := _parse(message):
             by_job[report.job_id].append(report)
-    for job_id, reports in by_job.items():
-        _take(parts, job_id, reports)
+    with parts.db.session_scope() as session:
+        jobs = store.lock_all(session, by_job)
+        for job in jobs:
+            store.take(session, job, by_job[job.id], now())
+    for job in jobs:
+        _go_on(parts, job)
 
 
 def _parse(message: object) -> Report | None:
@@ -45,22 +50,23 @@ def _parse(message: object) -> Report | None:
     return None if isinstance(report, ImageFailure) and report.code is FailureCode.CANCELED else report
 
 
-def _take(parts: Resources, job_id: UUID, reports: Sequence[Report]) -> None:
-    with parts.db.session_scope() as session:
-        job = store.lock(session, job_id)
-        if job is None:
-            return
-        store.take(session, job, reports, now())
+def _go_on(parts: Resources, job: Job) -> None:
     notify.kick(parts, job)
     if store.is_made(job):
         send_to_save(job)
     if parts.settings.max_running_images_per_owner:
         gpu.release_next(parts, job.owner)
     elif store.unsent(job):
-        gpu.release(parts, job_id)
+        gpu.release(parts, job.id)
 
 
 def send_to_save(job: Job) -> None:
-    """All images are made, or given up: what is left is thumbnails and the end. May be sent twice."""
-    save = app.signature(SAVE_IMAGES, kwargs={"job_id": str(job.id), "run": job.run})
-    save.apply_async(task_id=str(job.id), ignore_result=False)
+    """All images are made, or given up: what is left is thumbnails and the end. May be sent twice.
+
+    Raises `BrokerUnavailable`.
+    """
+    given = {"job_id": str(job.id), "run": job.run}
+    try:
+        app.send_task(SAVE_IMAGES, kwargs=given, task_id=str(job.id), ignore_result=False)
+    except BROKER_ERRORS as exc:
+        raise BrokerUnavailable from exc

@@ -19,6 +19,7 @@ class Seen:
     path: str
     headers: dict[str, str]  # names in lower case
     body: bytes
+    port: int = 0  # the client's: of one connection
 
 
 @dataclass
@@ -57,7 +58,7 @@ class Handler(BaseHTTPRequestHandler):
     def _take(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        answer = self.server.answer_to(Seen(self.command, self.path, headers, body))
+        answer = self.server.answer_to(Seen(self.command, self.path, headers, body, self.client_address[1]))
         time.sleep(answer.wait_s)
         if answer.reset:
             self._reset()

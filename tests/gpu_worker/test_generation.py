@@ -53,6 +53,7 @@ class Rig:
         self.storage = storage
         self.heard = Heard()
         self.tally = Tally()
+        self.uploader = Uploader(5, first_pause_s=0.01)
         self.engine = SolidEngine()
         fail_open = FailOpen("The store", (redis.RedisError,))
         self.batcher = Batcher(self.engine, window_s=0, crowd=4)
@@ -61,7 +62,7 @@ class Rig:
         parts = Parts(
             batcher=self.batcher,
             watch=self.watch,
-            finisher=Finisher(Uploader(5, first_pause_s=0.01), "Fanfare 1"),
+            finisher=Finisher(self.uploader, "Fanfare 1"),
             signals=signals,
             fail_open=fail_open,
             reports=self.heard,  # type: ignore[arg-type]
@@ -89,6 +90,7 @@ class Rig:
         self.watch.stop()
         self.thread.join(5)
         self.pool.shutdown()
+        self.uploader.close()
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """Uploads to a real HTTP server, on its good days and its bad ones."""
 
 import time
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ CONTENT = b"\x89PNG" + bytes(range(256)) * 200
 
 def put(server: ScriptedServer, *, timeout_s: float = 10, seconds_left: float = 60, **changes: Any) -> None:
     upload = upload_to(server.url + "/files/a%20b%2Fc~d.png?signature=a%2Bb+c", **changes)
-    Uploader(timeout_s, first_pause_s=0.01).put(upload, CONTENT, seconds_left=seconds_left)
+    with closing(Uploader(timeout_s, first_pause_s=0.01)) as uploader:
+        uploader.put(upload, CONTENT, seconds_left=seconds_left)
 
 
 def failure(server: ScriptedServer, **changes: Any) -> tuple[FailureCode, bool]:
@@ -117,7 +119,25 @@ def test_nobody_listens() -> None:
 
 @pytest.mark.parametrize("url", ["ftp://host/file", "http://", "no url at all", "http://host:port/"])
 def test_not_a_url_to_upload_to(url: str) -> None:
-    with pytest.raises(UploadFailed) as raised:
-        Uploader(1, first_pause_s=0.01).put(upload_to(url), b"x", seconds_left=1)
+    with closing(Uploader(1, first_pause_s=0.01)) as uploader, pytest.raises(UploadFailed) as raised:
+        uploader.put(upload_to(url), b"x", seconds_left=1)
 
     assert raised.value.failure.code is FailureCode.UPLOAD_FAILED
+
+
+def test_one_connection_serves_many_uploads(storage: ScriptedServer) -> None:
+    # Given a server that was sent an answer's body, too
+    connections = set[int]()
+    storage.script([lambda seen: connections.add(seen.port) or Answer(body=b"thanks")])  # type: ignore[func-returns-value]
+    with closing(Uploader(10)) as uploader:
+        for number in range(5):
+            uploader.put(upload_to(f"{storage.url}/{number}"), CONTENT, seconds_left=10)
+    assert len(connections) == 1
+
+
+def test_a_connection_that_the_server_has_closed_meanwhile_is_no_failure(storage: ScriptedServer) -> None:
+    storage.script([Answer(), Answer(reset=True), Answer()])
+    with closing(Uploader(10, first_pause_s=0.01)) as uploader:
+        for number in range(2):
+            uploader.put(upload_to(f"{storage.url}/{number}"), CONTENT, seconds_left=10)
+    assert [seen.path for seen in storage.seen] == ["/0", "/1", "/1"]

@@ -17,6 +17,8 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("sends", sa.Integer(), nullable=False, server_default="0"))
         batch_op.add_column(sa.Column("claimed_by", sa.String(length=64), nullable=True))
         batch_op.add_column(sa.Column("claimed_until", TIME, nullable=True))
+    with op.batch_alter_table("webhook_deliveries", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("sent_at", TIME, nullable=True))
     with op.batch_alter_table("image_generations", schema=None) as batch_op:
         for name in COUNTS:
             batch_op.add_column(sa.Column(name, sa.Integer(), nullable=False, server_default="0"))
@@ -25,6 +27,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    with op.batch_alter_table("webhook_deliveries", schema=None) as batch_op:
+        batch_op.drop_column("sent_at")
     with op.batch_alter_table("image_generations", schema=None) as batch_op:
         batch_op.drop_index("ix_image_generations_status_queued_at")
         batch_op.drop_column("leased_until")

@@ -208,7 +208,10 @@ def test_webhooks_follow_from_events(database: Database, make_job: MakeJob) -> N
     with database.session_scope() as session:
         report(session, generated(job_id, 0), now())
     with database.session_scope() as session:
-        assert events.due_deliveries(session, now()) == [(job_id, 4)]
+        assert events.take_due(session, now()) == [(job_id, 4)]
+        assert events.take_due(session, now(), job_id) == [], "it waits in the broker"
+        assert events.take_due(session, now() + events.LOST_AFTER * 1.1) == [(job_id, 4)], "it was lost there"
+    with database.session_scope() as session:
         claimed = events.claim_delivery(session, job_id, 4, now())
         assert claimed is not None
         assert claimed[1].type == "image.generated"
@@ -227,4 +230,4 @@ def test_webhooks_follow_from_events(database: Database, make_job: MakeJob) -> N
             later += timedelta(days=1)
     assert waits == [300, 1800, 7200, 18000, 36000, None]
     with database.session_scope() as session:
-        assert events.due_deliveries(session, later) == []
+        assert events.take_due(session, later) == []

@@ -43,11 +43,9 @@ def job() -> Job:
     return Job(id=ids.new_job_id(), pipeline="thumbnails", run=2, input=prepared.input, deadline_at=now)
 
 
-def test_a_new_job_is_a_chain(job: Job) -> None:
+def test_a_new_job_begins_with_its_prompts(job: Job) -> None:
     canvas = ThumbnailsPipeline().canvas(job, planned=False)
-    assert isinstance(canvas, _chain)
-    assert [task.task for task in canvas.tasks] == [GENERATE_PROMPTS, MAP_PROMPTS]
-    assert all(task.kwargs == {"job_id": str(job.id), "run": 2} for task in canvas.tasks)
+    assert (canvas.task, canvas.kwargs) == (GENERATE_PROMPTS, {"job_id": str(job.id), "run": 2})
 
 
 def test_a_retry_has_its_prompts(job: Job) -> None:
@@ -57,7 +55,7 @@ def test_a_retry_has_its_prompts(job: Job) -> None:
 @pytest.mark.parametrize(
     ("planned", "expected"),
     [
-        (False, [FETCH_REFERENCES, GENERATE_PROMPTS, MAP_PROMPTS]),
+        (False, [FETCH_REFERENCES, GENERATE_PROMPTS]),
         (True, [FETCH_REFERENCES, MAP_PROMPTS]),
     ],
 )
