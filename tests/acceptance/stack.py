@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 
+from tests.leash import Leash
 from tests.services import free_port
 
 START_WITHIN_S = 60.0
@@ -62,6 +63,7 @@ class Stack:
 
     folder: Path
     env: dict[str, str]
+    leash: Leash
     port: int = field(default_factory=free_port)
     parts: list[Part] = field(default_factory=list)
 
@@ -84,6 +86,7 @@ class Stack:
                 [sys.executable, *COMMANDS[kind]], cwd=Path(__file__).parents[2], stdin=subprocess.DEVNULL,
                 env=os.environ | own | self.env | env, stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
+        self.leash.hold(process.pid)
         part = Part(kind, process, log)
         self.parts.append(part)
         return part
@@ -161,14 +164,16 @@ class Stack:
 @contextlib.contextmanager
 def stack(folder: Path, **env: str) -> Iterator[Stack]:
     """A stack without processes yet; those that are started end with it."""
-    made = Stack(folder, {name: value for name, value in env.items() if value})
-    try:
-        yield made
-    finally:
-        for part in made.parts:
-            if part.process.poll() is None:
-                part.process.terminate()
-        for part in made.parts:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                part.process.wait(STOP_WITHIN_S)
-            part.kill()
+    with Leash() as leash:
+        made = Stack(folder, {name: value for name, value in env.items() if value}, leash)
+        try:
+            yield made
+        finally:
+            for part in made.parts:
+                if part.process.poll() is None:
+                    part.process.terminate()
+            for part in made.parts:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    part.process.wait(STOP_WITHIN_S)
+                part.kill()
+                leash.release(part.process.pid)

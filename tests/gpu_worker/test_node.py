@@ -182,7 +182,7 @@ def test_a_canceled_job_stops_within_its_image(house: House) -> None:
 
     results = house.results(chord)
     assert [result["code"] for result in results] == ["canceled"] * 3
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 25
     assert house.uploads() == []
 
 

@@ -209,7 +209,7 @@ def test_there_is_a_deadline_for_the_whole(provider: ScriptedServer, answer: Ans
     begun = time.monotonic()
 
     assert failure(provider, timeout_s=0.5) == (FailureCode.PROVIDER_FAILED, True)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 4
 
 
 def test_one_refusal_leaves_its_neighbours_alone_and_all_are_asked_at_once(provider: ScriptedServer) -> None:
@@ -217,7 +217,7 @@ def test_one_refusal_leaves_its_neighbours_alone_and_all_are_asked_at_once(provi
         if json.loads(seen.body)["prompt"] == "bad":
             return refused(400, "moderation_blocked")
         good = echo(seen)
-        good.wait_s = 0.6
+        good.wait_s = 1
         return good
 
     provider.script([by_prompt])
@@ -227,13 +227,13 @@ def test_one_refusal_leaves_its_neighbours_alone_and_all_are_asked_at_once(provi
     outcomes = engine_at(provider).generate(batch, FakeWatch())
 
     assert [isinstance(outcome, Picture) for outcome in outcomes] == [True, False, True, True]
-    assert time.monotonic() - begun < 1.6
+    assert time.monotonic() - begun < 2.8
 
 
 def test_a_canceled_image_is_abandoned_while_its_neighbour_goes_on(provider: ScriptedServer) -> None:
     def slow(seen: Seen) -> Answer:
         answer = echo(seen)
-        answer.wait_s = 5 if json.loads(seen.body)["prompt"] == "gone" else 0.5
+        answer.wait_s = 8 if json.loads(seen.body)["prompt"] == "gone" else 0.5
         return answer
 
     provider.script([slow])
@@ -247,7 +247,7 @@ def test_a_canceled_image_is_abandoned_while_its_neighbour_goes_on(provider: Scr
     assert isinstance(first, Failure)
     assert first.code is FailureCode.CANCELED
     assert isinstance(second, Picture)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 7
 
 
 @pytest.mark.parametrize(
