@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.parallel import pytest_collection_modifyitems, pytest_xdist_auto_num_workers
 from tests.services import PostgresServer, RedisServer, postgres_server, redis_server
+
+__all__ = ["pytest_collection_modifyitems", "pytest_xdist_auto_num_workers"]
 
 # Before any module of ours reads its settings: what the developer has set is not what is tested.
 for _name in list(os.environ):
@@ -22,22 +25,8 @@ for _name in list(os.environ):
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-MOST_WORKERS = 8  # each takes some 0.7 GB: torch, and what its tests start
-
 _home = tempfile.TemporaryDirectory(prefix="fanfare-home-", ignore_cleanup_errors=True)
 os.environ["FANFARE_HOME"] = str(Path(_home.name) / "home")
-
-
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """What `-n auto` means here: two processes per core, because tests wait more than they compute.
-
-    None where they would only be in the way: files named one by one are soon collected, and a debugger or
-    `-s` needs the terminal.
-    """
-    alone = config.getoption("usepdb") or config.getoption("trace") or config.getoption("capture") == "no"
-    if alone or all(Path(argument.partition("::")[0]).is_file() for argument in config.args):
-        return 0
-    return min(2 * (os.cpu_count() or 1), MOST_WORKERS)
 
 
 def pytest_unconfigure() -> None:
