@@ -362,8 +362,8 @@ def test_what_the_node_says_of_itself(running: Stack, first: dict[str, Any]) -> 
 
 
 def test_cancel_frees_the_device_at_once(running: Stack, first: dict[str, Any]) -> None:
-    # Given a long batch amid its steps, with as many behind it
-    task_id = submit(running, count=8, **LONG)
+    # Given a long batch amid its steps, with many behind it
+    task_id = submit(running, count=100, **LONG)
     in_work(running, task_id)
     # When it is canceled
     answer = httpx.post(f"{running.url}/v1/jobs/{task_id}/cancel")
@@ -373,8 +373,8 @@ def test_cancel_frees_the_device_at_once(running: Stack, first: dict[str, Any]) 
     image = one_image(running, **STRICT)
     took = time.monotonic() - begun
     assert content(image) == content(first)
-    assert took < 5, took
-    assert image["timings"]["queued_ms"] < 1000
+    assert took < 15, took  # the others would take twice that, or more
+    assert image["timings"]["queued_ms"] < 10_000
     job = running.job(task_id)
     assert {one["status"] for one in job["images"]} == {"canceled"}
 

@@ -140,7 +140,7 @@ def test_a_machine_that_dies_amid_a_batch(system: Stack, node: Part) -> None:
     # When its machine dies
     for process in machine:
         os.kill(process, signal.SIGKILL)
-    node.process.wait(10)
+    node.process.wait(60)
     # Then the other one makes what is missing
     all_made_once(system, task_id, 6)
     assert made_by(second) == 6

@@ -268,7 +268,7 @@ def test_a_wrong_password_is_told_and_the_node_can_still_be_ended(
     node.says(said)
     node.send(signal.SIGINT)
 
-    assert node.wait(10) == 0
+    assert node.wait(60) == 0
     assert "wrong" not in node.said
 
 
