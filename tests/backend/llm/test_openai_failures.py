@@ -199,7 +199,7 @@ def test_one_deadline_whatever_the_server_does(server: ScriptedServer, step: Ste
     failure = failure_of(llm)
 
     assert type(failure) is LLMTimeout
-    assert time.monotonic() - began < 8
+    assert time.monotonic() - began < 15
     if step is not hang:  # it notices at its next byte
         assert server.abandoned.wait(10), "the connection was left open"
     assert within(10, lambda: threading.active_count() <= threads + 1)  # one is the server's own
