@@ -1,13 +1,17 @@
-"""Process groups that don't outlive the test run, even one that is killed."""
+"""Processes that don't outlive the test run, even one that is killed."""
 
+import secrets
 import subprocess
 import sys
 from types import TracebackType
 from typing import Self
 
-# Reads "+group" and "-group"; when the other end is gone, kills what is still on the list.
+MARK = "_TEST_LEASH"  # environment variable
+
+# Reads "+group" and "-group"; when the other end is gone, kills what is still on the list, and whoever bears
+# the mark in its environment (Linux): a child that has left its group, and may be stopped.
 _HOLDER = """
-import contextlib, os, signal, sys
+import contextlib, os, pathlib, signal, sys
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, signal.SIG_IGN)
 groups = set()
@@ -17,15 +21,20 @@ for line in sys.stdin:
 for group in groups:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
+for folder in pathlib.Path("/proc").glob("[0-9]*"):
+    with contextlib.suppress(OSError):
+        if sys.argv[1].encode() in (folder / "environ").read_bytes().split(b"\\0"):
+            os.kill(int(folder.name), signal.SIGKILL)
 """
 
 
 class Leash:
-    """Kills the groups that it holds when it is closed, or when this process is gone."""
+    """Kills the groups that it holds, and who bears its mark, when it is closed or this process is gone."""
 
     def __init__(self) -> None:
+        self.mark = {MARK: secrets.token_hex(16)}
         self._holder = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", _HOLDER],
+            [sys.executable, "-I", "-S", "-c", _HOLDER, f"{MARK}={self.mark[MARK]}"],
             stdin=subprocess.PIPE,
             text=True,
             bufsize=1,

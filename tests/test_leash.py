@@ -23,6 +23,14 @@ time.sleep(600)
 """
 
 
+def test_a_stopped_process_that_bears_the_mark_ends_too() -> None:
+    with Leash() as leash:
+        stray = subprocess.Popen(SLEEPER, start_new_session=True, env={**os.environ, **leash.mark})
+        stray.send_signal(signal.SIGSTOP)
+
+    assert stray.wait(60) == -signal.SIGKILL
+
+
 def sleeper() -> "subprocess.Popen[bytes]":
     return subprocess.Popen(SLEEPER, start_new_session=True)
 

@@ -86,7 +86,8 @@ class Stack:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, *COMMANDS[kind]], cwd=Path(__file__).parents[2], stdin=subprocess.DEVNULL,
-                env=os.environ | own | self.env | env, stdout=output, stderr=output, start_new_session=True,
+                env=os.environ | own | self.leash.mark | self.env | env, stdout=output, stderr=output,
+                start_new_session=True,
             )  # fmt: skip
         self.leash.hold(process.pid)
         part = Part(kind, process, log)
