@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.parallel import pytest_collection_modifyitems, pytest_xdist_auto_num_workers
 from tests.rabbitmq import RabbitServer, rabbitmq_server
 from tests.services import PostgresServer, RedisServer, postgres_server, redis_server
+
+__all__ = ["pytest_collection_modifyitems", "pytest_xdist_auto_num_workers"]
 
 # Before any module of ours reads its settings: what the developer has set is not what is tested.
 for _name in list(os.environ):

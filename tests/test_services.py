@@ -80,7 +80,7 @@ def test_a_service_ends_with_a_test_run_that_is_killed() -> None:
     leash.stdin.close()
 
     # Then the service is, too
-    leash.wait(10)
+    leash.wait(60)
     leash.stdout.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

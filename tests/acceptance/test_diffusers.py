@@ -132,7 +132,7 @@ def test_five_families_through_the_api_in_one_run(running: Stack) -> None:
     jobs = {model: submit(running, model, count=2, seed=3) for model in FIVE}
 
     for model, task_id in jobs.items():
-        job = running.ended(task_id, within_s=60)
+        job = running.ended(task_id)
         assert job["status"] == "completed", job
         for image in job["images"]:
             made_with = image["made_with"]
@@ -162,7 +162,7 @@ def test_four_jobs_of_different_shapes_and_models_take_turns(running: Stack) -> 
         submit(running, "tiny-sd3", count=2),
     ]
 
-    jobs = [running.ended(task_id, within_s=60) for task_id in begun]
+    jobs = [running.ended(task_id) for task_id in begun]
 
     assert [job["status"] for job in jobs] == ["completed"] * 4
     large, *small = [job["completed_at"] for job in jobs]
@@ -362,8 +362,8 @@ def test_what_the_node_says_of_itself(running: Stack, first: dict[str, Any]) -> 
 
 
 def test_cancel_frees_the_device_at_once(running: Stack, first: dict[str, Any]) -> None:
-    # Given a long batch amid its steps, with as many behind it
-    task_id = submit(running, count=8, **LONG)
+    # Given a long batch amid its steps, with many behind it
+    task_id = submit(running, count=100, **LONG)
     in_work(running, task_id)
     # When it is canceled
     answer = httpx.post(f"{running.url}/v1/jobs/{task_id}/cancel")
@@ -373,8 +373,8 @@ def test_cancel_frees_the_device_at_once(running: Stack, first: dict[str, Any]) 
     image = one_image(running, **STRICT)
     took = time.monotonic() - begun
     assert content(image) == content(first)
-    assert took < 5, took
-    assert image["timings"]["queued_ms"] < 1000
+    assert took < 15, took  # the others would take twice that, or more
+    assert image["timings"]["queued_ms"] < 10_000
     job = running.job(task_id)
     assert {one["status"] for one in job["images"]} == {"canceled"}
 

@@ -50,7 +50,7 @@ def system(shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) 
         FANFARE_DEFAULT_MODEL=MODEL,
         FANFARE_SWEEP_INTERVAL_S="1",
         FANFARE_REDISPATCH_AFTER_S="4",
-        FANFARE_NODE_DRAIN_S="20",
+        FANFARE_NODE_DRAIN_S="60",
         OMP_NUM_THREADS="1",
     ) as made:
         made.start("api")
@@ -140,7 +140,7 @@ def test_a_machine_that_dies_amid_a_batch(system: Stack, node: Part) -> None:
     # When its machine dies
     for process in machine:
         os.kill(process, signal.SIGKILL)
-    node.process.wait(10)
+    node.process.wait(60)
     # Then the other one makes what is missing
     all_made_once(system, task_id, 6)
     assert made_by(second) == 6
@@ -154,8 +154,8 @@ def test_a_node_that_is_told_to_go_amid_a_batch(system: Stack, node: Part) -> No
     begun = time.monotonic()
     node.process.terminate()
     second = system.start("node")
-    assert node.process.wait(40) == 0
-    assert time.monotonic() - begun < 15
+    assert node.process.wait(90) == 0
+    assert time.monotonic() - begun < 50  # it doesn't wait for all that it may
     finished = made_by(node) - before
     assert 1 <= finished <= 8  # it may have begun with the next batch
     # And another one makes them, each once and as its first attempt
@@ -175,6 +175,6 @@ def test_cancel_leaves_nothing_behind(system: Stack, node: Part, first: dict[str
     begun = time.monotonic()
     image = one_image(system)
     # Then the next image comes at once, and has the bytes that another node gave it when it was fresh
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 20
     assert image["sha256"] == first["sha256"]
     assert made_by(node) == before + 1

@@ -148,7 +148,7 @@ def test_a_redis_without_append_only_file_restarts(postgres_url: str, tmp_path: 
 
 
 def test_cancel_amid(system: Stack) -> None:
-    system.start_all(FANFARE_SKETCH_DELAY_S="30")
+    system.start_all(FANFARE_SKETCH_DELAY_S="120")
     task_id = system.submit(count=4)
     system.until(lambda: any(i["status"] == "in_progress" for i in system.job(task_id)["images"]))
     answer = httpx.post(f"{system.url}/v1/jobs/{task_id}/cancel")
@@ -156,9 +156,9 @@ def test_cancel_amid(system: Stack) -> None:
     # the node is free again at once, long before the images would have been done
     started = time.monotonic()
     system.until(
-        lambda: all(w["running"] == 0 for w in httpx.get(f"{system.url}/v1/workers").json()["results"]), 15
+        lambda: all(w["running"] == 0 for w in httpx.get(f"{system.url}/v1/workers").json()["results"]), 60
     )
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
     assert system.job(task_id)["status"] == "canceled"
 
 
@@ -202,7 +202,7 @@ def test_delete_amid(system: Stack) -> None:
     assert httpx.delete(f"{system.url}/v1/jobs/{task_id}").status_code == 204
     assert httpx.get(f"{system.url}/v1/jobs/{task_id}").status_code == 404
     system.until(
-        lambda: all(w["running"] == 0 for w in httpx.get(f"{system.url}/v1/workers").json()["results"]), 15
+        lambda: all(w["running"] == 0 for w in httpx.get(f"{system.url}/v1/workers").json()["results"]), 60
     )
     assert [path for path in (system.folder / "files").rglob("*") if path.is_file()] == []
     # And the next job is served as ever

@@ -173,7 +173,7 @@ def test_a_webhook_that_is_not_taken_is_sent_again(running: Stack) -> None:
         running.until(lambda: len(got.received) >= 1)
         # When it is well again
         got.answer = status(204)
-        running.until(lambda: len(got.received) >= 2, 20)
+        running.until(lambda: len(got.received) >= 2)
         time.sleep(2)
     # Then it was told once more, of the same event, and then left alone
     assert len(got.received) == 2
@@ -196,9 +196,8 @@ def test_a_title_is_for_models_that_set_type(running: Stack) -> None:
 
 def test_twenty_jobs_at_once(running: Stack) -> None:
     ids = [running.submit(count=3, message=f"message {number}") for number in range(12)]
-    end = time.monotonic() + 120
     for task_id in ids:
-        job = running.ended(task_id, within_s=max(int(end - time.monotonic()), 1))
+        job = running.ended(task_id)
         assert job["status"] == "completed"
         assert job["progress"]["completed"] == 3
 

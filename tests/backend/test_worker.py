@@ -37,7 +37,7 @@ def running(home: Path, broker_url: str) -> "Iterator[subprocess.Popen[bytes]]":
             yield process
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(60)
 
 
 def touched_within(file: Path, seconds: float) -> bool:
@@ -58,7 +58,7 @@ def test_the_files_are_touched_while_the_broker_is_there_and_only_then(
     with ExitStack() as stack:
         processes = [stack.enter_context(running(home, own_redis.url(0))) for home in homes]
         for file in files:
-            assert touched_within(file, 30), (file.parent / "log").read_text()
+            assert touched_within(file, 100), (file.parent / "log").read_text()
 
         own_redis.service.stop()
         time.sleep(1)
@@ -67,7 +67,7 @@ def test_the_files_are_touched_while_the_broker_is_there_and_only_then(
         assert [file.stat().st_mtime for file in files] == last
 
         own_redis.service.start()
-        assert all(touched_within(file, 30) for file in files)
+        assert all(touched_within(file, 100) for file in files)
         assert [process.poll() for process in processes] == [None, None]
 
 

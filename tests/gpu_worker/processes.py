@@ -80,7 +80,7 @@ class Running:
         for pid in [*self._children(), self.pid]:
             if alive(pid):
                 os.kill(pid, signal.SIGKILL)
-        self._process.wait(10)
+        self._process.wait(60)
         self._reader.join(5)
         if self._process.stdout is not None:
             self._process.stdout.close()

@@ -165,7 +165,7 @@ def test_a_driver_that_hangs_is_not_waited_for(machine: Machine, tmp_path: Path)
     began = time.monotonic()
     with pytest.raises(NoDevice, match="driver seems to hang"):
         ask_torch(within_s=1)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 50
 
 
 def test_the_launcher_stays_without_torch() -> None:

@@ -35,7 +35,7 @@ class Rig:
         self.thread = EngineThread(self.engine, self.batcher, NoWatch(), self.died.set)
 
     def outcome(self, prompt: str = "p") -> Outcome:
-        return self.batcher.submit(request(prompt), JOB_A).result(timeout=5).outcome
+        return self.batcher.submit(request(prompt), JOB_A).result(timeout=60).outcome
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def rig() -> Iterator[Rig]:
     yield rig
     rig.engine.go.set()
     rig.batcher.close()
-    rig.thread.join(timeout=5)
+    rig.thread.join(timeout=60)
     assert not rig.thread.is_alive()
 
 
@@ -127,7 +127,7 @@ def test_a_dead_engine_thread_says_so_and_hands_back_what_it_held() -> None:
     rig.thread.start()
     future = rig.batcher.submit(request(), JOB_A)
 
-    assert isinstance(future.exception(timeout=5), Draining)
+    assert isinstance(future.exception(timeout=60), Draining)
     assert rig.died.wait(5)
 
 
@@ -138,9 +138,9 @@ def test_a_lost_engine_ends_the_thread_and_its_images_know_that_they_may_be_why(
     rig.engine.misbehave = [lose]
     future = rig.batcher.submit(request(), JOB_A)
 
-    assert isinstance(future.exception(timeout=5), EngineDied)
+    assert isinstance(future.exception(timeout=60), EngineDied)
     assert rig.died.wait(5)
-    rig.thread.join(timeout=5)
+    rig.thread.join(timeout=60)
     assert not rig.thread.is_alive()
 
 
@@ -166,7 +166,7 @@ def test_the_vigil_speaks_once_when_the_engine_is_silent_for_too_long() -> None:
     assert stalls == []
 
     silence[0] = 0.3
-    vigil.join(timeout=5)
+    vigil.join(timeout=60)
 
     assert stalls == [0.3]
     assert not vigil.is_alive()
@@ -174,6 +174,6 @@ def test_the_vigil_speaks_once_when_the_engine_is_silent_for_too_long() -> None:
 
 def test_the_engine_is_closed_at_the_end(rig: Rig) -> None:
     rig.batcher.close()
-    rig.thread.join(timeout=5)
+    rig.thread.join(timeout=60)
 
     assert rig.engine.closed

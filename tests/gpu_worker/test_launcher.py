@@ -114,7 +114,7 @@ def test_who_does_not_end_is_killed(launch: Launch) -> None:
 
     running.send()
 
-    assert running.wait(10) == 1
+    assert running.wait(60) == 1
     assert not any(map(alive, children))
 
 

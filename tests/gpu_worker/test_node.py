@@ -193,7 +193,7 @@ def test_a_canceled_job_stops_within_its_image(house: House) -> None:
 
     results = house.results(sent)
     assert [result["code"] for result in results] == ["canceled"] * 3
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 25
     assert house.uploads() == []
 
 
@@ -276,7 +276,7 @@ def test_a_wrong_password_is_told_and_the_node_can_still_be_ended(
     node.says(said)
     node.send(signal.SIGINT)
 
-    assert node.wait(10) == 0
+    assert node.wait(60) == 0
     assert "wrong" not in node.said
 
 

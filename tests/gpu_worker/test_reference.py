@@ -135,7 +135,7 @@ def test_there_is_a_deadline_for_the_whole(storage: ScriptedServer, bad: Answer,
     begun = time.monotonic()
 
     assert failure(storage, **{limit: 0.4}) == (FailureCode.REFERENCE_UNAVAILABLE, True)
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 2.8
 
 
 def test_nobody_listens() -> None:

@@ -14,6 +14,8 @@ import pytest
 from tests.services import missing
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(900)  # a model on a busy processor
+
 KEYS = {"name", "value", "unit", "baseline", "ratio", "goal"}
 
 
@@ -36,7 +38,7 @@ def bench(*arguments: str) -> "subprocess.Popen[str]":
 
 def figures(file: Path, *arguments: str) -> dict[str, dict[str, Any]]:
     process = bench("--json", str(file), *arguments)
-    _, said = process.communicate(timeout=200)
+    _, said = process.communicate(timeout=800)
     assert process.returncode == 0, said
     found: list[dict[str, Any]] = json.loads(file.read_text("utf-8"))
     assert all(set(one) == KEYS for one in found)
@@ -70,7 +72,7 @@ def test_an_interrupted_run_ends_at_once_and_keeps_what_it_has(tmp_path: Path) -
 
     process.send_signal(signal.SIGINT)
 
-    process.communicate(timeout=60)
+    process.communicate(timeout=200)
     assert process.returncode == 130
     assert len(json.loads((tmp_path / "found.json").read_text("utf-8"))) >= 1
 

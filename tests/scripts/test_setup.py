@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -71,6 +72,12 @@ class Checkout:
         return done
 
 
+def cpu_seconds_of_children() -> float:
+    """Of those that have ended; the same whatever else the machine does."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """Set up from nothing."""
@@ -93,10 +100,10 @@ def test_a_second_run_does_nothing_and_is_quick(checkout: Checkout) -> None:
     trace = checkout.venv / "trace"
     trace.touch()
 
-    began = time.monotonic()
+    before = cpu_seconds_of_children()
     done = checkout.setup()
 
-    assert time.monotonic() - began < 2
+    assert cpu_seconds_of_children() - before < 2
     assert done.stdout == f"{checkout.venv / 'bin'}\n"
     assert done.stderr == ""
     assert trace.exists()
@@ -124,7 +131,7 @@ def test_a_cut_off_set_up_is_made_good(checkout: Checkout) -> None:
         assert process.poll() is None
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(20) in (130, -signal.SIGINT)
+    assert process.wait(60) in (130, -signal.SIGINT)
     assert not (checkout.venv / ".setup.json").exists()
 
     # Then the next one makes a whole environment

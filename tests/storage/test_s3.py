@@ -323,7 +323,7 @@ def test_a_server_that_drips_is_left_in_time() -> None:
         finally:
             stop.set()
 
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 20
     assert isinstance(raised.value.__cause__, TimeoutError)
 
 

@@ -118,5 +118,5 @@ def test_while_the_guardian_of_a_killed_server_works_the_next_one_waits(home: Ho
     # Then it has waited, and goes on when the guardian has ended
     assert following.poll() is None
     guardian.communicate(b"\n")
-    output, _ = following.communicate(timeout=10)
+    output, _ = following.communicate(timeout=60)
     assert output == "held\n"

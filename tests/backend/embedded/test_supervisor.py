@@ -328,9 +328,9 @@ def test_the_guardian_ends_a_later_stage_later(tmp_path: Path) -> None:
     assert first.stdout.readline() == b"finishing\n"
     assert last.poll() is None
     assert first.stdout.readline() == b"finished\n"
-    assert first.wait(10) == 0
-    assert last.wait(10) == -signal.SIGTERM
-    assert process.wait(10) == 0
+    assert first.wait(60) == 0
+    assert last.wait(60) == -signal.SIGTERM
+    assert process.wait(60) == 0
     first.stdout.close()
     last.stdout.close()
 

@@ -232,10 +232,10 @@ def test_a_truncated_file(fmt: str, kept: float) -> None:
 def test_a_bomb_is_refused_before_it_goes_off(size: tuple[int, int]) -> None:
     data = png(*size, kind=6, data=zlib.compress(b"\0" * 1000))
     tracemalloc.start()
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(ImageUnreadable):
         opened(data)
-    taken, (_, peak) = time.perf_counter() - started, tracemalloc.get_traced_memory()
+    taken, (_, peak) = time.thread_time() - started, tracemalloc.get_traced_memory()
     tracemalloc.stop()
 
     assert taken < 1

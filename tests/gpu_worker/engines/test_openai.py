@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -209,31 +210,30 @@ def test_there_is_a_deadline_for_the_whole(provider: ScriptedServer, answer: Ans
     begun = time.monotonic()
 
     assert failure(provider, timeout_s=0.5) == (FailureCode.PROVIDER_FAILED, True)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 4
 
 
 def test_one_refusal_leaves_its_neighbours_alone_and_all_are_asked_at_once(provider: ScriptedServer) -> None:
+    asked = threading.Barrier(4, timeout=60)
+
     def by_prompt(seen: Seen) -> Answer:
+        asked.wait()  # nobody is answered before all are asked
         if json.loads(seen.body)["prompt"] == "bad":
             return refused(400, "moderation_blocked")
-        good = echo(seen)
-        good.wait_s = 0.6
-        return good
+        return echo(seen)
 
     provider.script([by_prompt])
     batch = [request(prompt, model="gpt-image-1") for prompt in ("one", "bad", "two", "three")]
-    begun = time.monotonic()
 
     outcomes = engine_at(provider).generate(batch, FakeWatch())
 
     assert [isinstance(outcome, Picture) for outcome in outcomes] == [True, False, True, True]
-    assert time.monotonic() - begun < 1.6
 
 
 def test_a_canceled_image_is_abandoned_while_its_neighbour_goes_on(provider: ScriptedServer) -> None:
     def slow(seen: Seen) -> Answer:
         answer = echo(seen)
-        answer.wait_s = 5 if json.loads(seen.body)["prompt"] == "gone" else 0.5
+        answer.wait_s = 8 if json.loads(seen.body)["prompt"] == "gone" else 0.5
         return answer
 
     provider.script([slow])
@@ -247,7 +247,7 @@ def test_a_canceled_image_is_abandoned_while_its_neighbour_goes_on(provider: Scr
     assert isinstance(first, Failure)
     assert first.code is FailureCode.CANCELED
     assert isinstance(second, Picture)
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 7
 
 
 @pytest.mark.parametrize(

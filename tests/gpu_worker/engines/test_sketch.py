@@ -270,7 +270,7 @@ def test_the_delay_is_spent_and_a_cancel_ends_it() -> None:
     endless, started = SketchEngine(delay_s=600), time.monotonic()
     (outcome,) = endless.generate([request(width=64, height=64)], Recorder(unwanted="one", patience=5))
     assert isinstance(outcome, Failure)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
 
 
 def test_says_what_it_was_made_with() -> None:

@@ -120,9 +120,9 @@ def test_learns_from_real_latents(tiny_models: TinyModels, family: str) -> None:
         latents = adapter.denoise(run, [row], lambda *_: None)
         pixels, spatial = adapter.decode(latents, run)[0], adapter.spatial(latents, run)[0]
         preview.fit(spatial, pixels)
-        started = time.perf_counter()
+        started = time.thread_time()
         told = [preview.jpeg(spatial) for _ in range(10)]
-        spent_s = (time.perf_counter() - started) / 10
+        spent_s = (time.thread_time() - started) / 10
 
     assert opened(told[0]).size == (LONGEST_SIDE, LONGEST_SIDE // 2)
     assert len(told[0]) < 20_000

@@ -18,7 +18,7 @@ def started(find: Callable[[str], Path]) -> Readiness:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
