@@ -45,7 +45,7 @@ class RabbitServer:
         }  # fmt: skip
         # Erlang starts a port mapper where it finds none, and leaves it behind
         mapper = [shutil.which("epmd") or "epmd", "-address", LOOPBACK, "-port", str(epmd)]
-        self._mapper = Service(mapper, folder / "epmd.log", lambda: listens(epmd), env=env)
+        self.mapper = Service(mapper, folder / "epmd.log", lambda: listens(epmd), env=env)
         self.service = Service([binary], folder / "log", self._answers, env=env)
 
     def url(self, vhost: str = "") -> str:
@@ -75,7 +75,7 @@ class RabbitServer:
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """Started for the length of the block."""
-        with self._mapper.running(), self.service.running():
+        with self.mapper.running(), self.service.running():
             yield
 
     def _answers(self) -> bool:

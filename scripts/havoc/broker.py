@@ -8,15 +8,21 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, cast
+from urllib.parse import quote
 
 import redis
 
+from contract.node_access import NODE_UNACKED
 from contract.queues import CPU_QUEUES, gpu_queue
 from scripts.havoc import processes
+from tests.rabbitmq import RabbitServer, find_rabbitmq
 from tests.services import RedisServer, Service, find_redis
 
 QUEUES = (*CPU_QUEUES, gpu_queue("sketch"))
-UNACKED, UNACKED_INDEX = "unacked", "unacked_index"  # kombu's: what was taken and not acknowledged
+# kombu's: what was taken and not acknowledged, by workers and by nodes
+UNACKED = ("unacked", NODE_UNACKED["unacked_key"])
+UNACKED_INDEX = ("unacked_index", NODE_UNACKED["unacked_index_key"])
+HOST = "%2F"  # RabbitMQ's virtual host of that name, in URLs
 BAND = "\x06\x16"  # kombu's: between the name of a queue and the priority
 
 
@@ -80,14 +86,15 @@ class RedisBroker:
     def deliver_again(self) -> str:
         """As if the visibility timeout had passed: workers put it back into its queue within 10 s."""
         with self._client() as client:
-            tags = cast("list[str]", client.zrange(UNACKED_INDEX, 0, -1))
-            if tags:
-                client.zadd(UNACKED_INDEX, dict.fromkeys(tags, 0), xx=True)
-        return f"{len(tags)} messages"
+            in_hand = {index: cast("list[str]", client.zrange(index, 0, -1)) for index in UNACKED_INDEX}
+            for index, tags in in_hand.items():
+                if tags:
+                    client.zadd(index, dict.fromkeys(tags, 0), xx=True)
+        return f"{sum(map(len, in_hand.values()))} messages"
 
     def left(self) -> dict[str, int]:
         with self._client() as client:
-            found = Counter({UNACKED: client.hlen(UNACKED)})
+            found = Counter({key: client.hlen(key) for key in UNACKED})
             for key in self._queue_keys(client):
                 found[key.partition(BAND)[0]] += client.llen(key)
         return {queue: number for queue, number in found.items() if number}
@@ -105,9 +112,10 @@ class RedisBroker:
 
     def _in_hand(self, client: "redis.Redis", at_most: int) -> list[tuple[str, str]]:
         found = []
-        for text in list(cast("dict[str, str]", client.hgetall(UNACKED)).values())[:at_most]:
-            message, _exchange, queue = json.loads(text)
-            found.append((queue, json.dumps(message)))
+        for key in UNACKED:
+            for text in list(cast("dict[str, str]", client.hgetall(key)).values())[:at_most]:
+                message, _exchange, queue = json.loads(text)
+                found.append((queue, json.dumps(message)))
         return found
 
 
@@ -118,7 +126,70 @@ def _as_another(text: str) -> str:
     return json.dumps(message)
 
 
-BROKERS: dict[str, Callable[[Path], Broker]] = {"redis": RedisBroker}
+class RabbitBroker:
+    """RabbitMQ; results are in a Redis beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        binary, redis_binary = find_rabbitmq(), find_redis()
+        if binary is None or redis_binary is None:
+            raise NoServer("no RabbitMQ (apt-get install rabbitmq-server), or no Redis for its results")
+        for part in ("rabbitmq", "redis"):
+            (folder / part).mkdir()
+        self._server = RabbitServer(binary, folder / "rabbitmq")
+        self._results = RedisServer(redis_binary, folder / "redis")
+        self.service = self._server.service
+        self.beside: tuple[Service, ...] = (self._results.service, self._server.mapper)
+        self.url, self.result_url = self._server.url(HOST), self._results.url()
+
+    def flush(self) -> str:
+        lost = self._waiting()  # as it was some seconds ago
+        for queue in self._queues():
+            self._server.manage("DELETE", f"queues/{HOST}/{queue['name']}/contents")
+        with contextlib.closing(redis.Redis.from_url(self.result_url, socket_timeout=5)) as client:
+            client.flushall()
+        return f"{sum(lost.values())} messages that waited, and all results"
+
+    def duplicate(self, at_most: int) -> str:
+        copied: Counter[str] = Counter()
+        how = {"count": at_most, "ackmode": "ack_requeue_true", "encoding": "auto"}
+        for queue in self._waiting():
+            for message in self._server.manage("POST", f"queues/{HOST}/{queue}/get", **how):
+                again = {
+                    "properties": message["properties"], "routing_key": message["routing_key"],
+                    "payload": message["payload"], "payload_encoding": message["payload_encoding"],
+                }  # fmt: skip
+                exchange = message["exchange"] or "amq.default"
+                self._server.manage("POST", f"exchanges/{HOST}/{exchange}/publish", **again)
+                copied[queue] += 1
+        return (
+            ", ".join(f"{number} of {queue}" for queue, number in sorted(copied.items())) or "there were none"
+        )
+
+    def deliver_again(self) -> str:
+        """Cuts all connections: what was taken over them is anybody's again."""
+        held = sum(queue.get("messages_unacknowledged", 0) for queue in self._queues())
+        for connection in self._server.manage("GET", "connections"):
+            with contextlib.suppress(AssertionError):  # it has ended by itself
+                self._server.manage("DELETE", f"connections/{quote(connection['name'], safe='')}")
+        return f"{held} messages"
+
+    def left(self) -> dict[str, int]:
+        return {queue["name"]: queue["messages"] for queue in self._queues() if queue.get("messages")}
+
+    def _queues(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._server.manage("GET", f"queues/{HOST}")
+        return [
+            queue for queue in found if queue["name"] in QUEUES or queue["name"].startswith("celery_delayed")
+        ]
+
+    def _waiting(self) -> dict[str, int]:
+        """Of those that have a message to give."""
+        return {
+            queue["name"]: queue["messages_ready"] for queue in self._queues() if queue.get("messages_ready")
+        }
+
+
+BROKERS: dict[str, Callable[[Path], Broker]] = {"redis": RedisBroker, "rabbitmq": RabbitBroker}
 
 
 def pause(service: Service) -> None:
