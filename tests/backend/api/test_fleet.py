@@ -8,6 +8,7 @@ from uuid import UUID
 import httpx
 import pytest
 
+from backend.api import demand as demand_board
 from backend.jobs import fairness, ids, store
 from contract.messages import Device, ImageStarted, LoraCard, ModelCard, NodeAnnouncement
 from tests.backend.api.conftest import Server
@@ -102,11 +103,19 @@ def test_a_model_says_how_much_waits_for_it(api: httpx.Client, server: Server) -
     assert demand(api, server) == (0, 0, 0)
 
 
-def test_how_much_waits_is_asked_once_a_second(api: httpx.Client, server: Server) -> None:
+def test_how_much_waits_is_asked_once_a_second(
+    api: httpx.Client, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a second that lasts as long as the test takes
+    assert demand_board.CACHE_S == 1
+    monkeypatch.setattr(demand_board, "CACHE_S", 600)
     assert demand(api, server)[0] == 0
-    plan(server, submit(api))
+    # When images wait, then that is not asked within it, and afterwards it is
+    plan(server, submit(api, count=2))
     models = [api.get("/v1/models").json()["results"][0]["waiting"] for _ in range(3)]
     assert models == [0, 0, 0]
+    monkeypatch.setattr(demand_board, "CACHE_S", 0)
+    assert api.get("/v1/models").json()["results"][0]["waiting"] == 2
 
 
 @pytest.mark.parametrize(
