@@ -390,13 +390,19 @@ def doctor(as_json: AsJson = False) -> None:
 # -- keys ---------------------------------------------------------------------------------------------
 
 
+KEY_COLUMNS = ("prefix", "name", "weight", "created_at", "revoked_at")
+
+
 @keys_app.command("create")
-def create_key(name: Annotated[str, typer.Argument(help="For you to know it by.")]) -> None:
+def create_key(
+    name: Annotated[str, typer.Argument(help="For you to know it by.")],
+    weight: Annotated[int, typer.Option(help="So many times the share of others, where images wait.")] = 1,
+) -> None:
     """Make a key. It is shown once; the server keeps a hash."""
     from backend import keys
 
     with _keys_session() as session:
-        _, text = keys.create(session, name)
+        _, text = keys.create(session, name, weight)
     err.print("Keep it safe, it is not shown again:", style="dim")
     out.print(text, markup=False, highlight=False, soft_wrap=True)
 
@@ -412,13 +418,14 @@ def list_keys(as_json: AsJson = False) -> None:
             (
                 key.prefix,
                 key.name,
+                str(key.weight),
                 key.created_at.isoformat(),
                 key.revoked_at.isoformat() if key.revoked_at else "",
             )
             for key in keys.list_keys(session)
         ]
     if as_json:
-        _show([dict(zip(("prefix", "name", "created_at", "revoked_at"), row, strict=True)) for row in rows])
+        _show([dict(zip(KEY_COLUMNS, row, strict=True)) for row in rows])
     else:
         out.print(keys_table(rows))
 
@@ -431,6 +438,19 @@ def revoke_key(prefix: Annotated[str, typer.Argument(help="The key's prefix or i
     with _keys_session() as session:
         key = keys.revoke(session, prefix)
     out.print(f"Revoked: {key.prefix} ({key.name})", markup=False, highlight=False)
+
+
+@keys_app.command("weight")
+def weigh_key(
+    prefix: Annotated[str, typer.Argument(help="The key's prefix or id.")],
+    weight: Annotated[int, typer.Argument(help="1 to 100; 1 is everybody's.")],
+) -> None:
+    """Give an owner so many times the share of others, from the next job on."""
+    from backend import keys
+
+    with _keys_session() as session:
+        key = keys.weigh(session, prefix, weight)
+    out.print(f"{key.prefix} ({key.name}) weighs {key.weight}", markup=False, highlight=False)
 
 
 def _keys_session() -> "AbstractContextManager[Session]":

@@ -14,10 +14,11 @@ from backend.errors import InvalidRequest, NotFound
 from backend.jobs.models import ApiKey
 
 SCHEME = "ff"  # ff_<prefix>_<secret>
+MOST_WEIGHT = 100
 _PREFIX_BYTES = 5
 
 
-def create(session: Session, name: str) -> tuple[ApiKey, str]:
+def create(session: Session, name: str, weight: int = 1) -> tuple[ApiKey, str]:
     """A new key and its text, which nobody can have a second time."""
     name = name.strip()
     if not 1 <= len(name) <= 128 or not name.isprintable():
@@ -25,8 +26,9 @@ def create(session: Session, name: str) -> tuple[ApiKey, str]:
     prefix = secrets.token_hex(_PREFIX_BYTES)
     text = f"{SCHEME}_{prefix}_{secrets.token_urlsafe(32)}"
     key = ApiKey(
-        id=uuid_utils.compat.uuid7(), name=name, prefix=prefix, hash=_hash(text), created_at=datetime.now(UTC)
-    )
+        id=uuid_utils.compat.uuid7(), name=name, prefix=prefix, hash=_hash(text),
+        weight=_checked(weight), created_at=datetime.now(UTC),
+    )  # fmt: skip
     session.add(key)
     session.flush()
     return key, text
@@ -50,13 +52,31 @@ def list_keys(session: Session) -> list[ApiKey]:
 
 def revoke(session: Session, prefix_or_id: str) -> ApiKey:
     """Ends a key; its jobs stay. Raises `NotFound`. A key that is revoked already stays as it is."""
+    key = _find(session, prefix_or_id)
+    key.revoked_at = key.revoked_at or datetime.now(UTC)
+    return key
+
+
+def weigh(session: Session, prefix_or_id: str, weight: int) -> ApiKey:
+    """Gives an owner so many times the share of others, from the next job on. Raises `NotFound`."""
+    key = _find(session, prefix_or_id)
+    key.weight = _checked(weight)
+    return key
+
+
+def _find(session: Session, prefix_or_id: str) -> ApiKey:
     wanted = prefix_or_id.removeprefix(f"{SCHEME}_").split("_")[0]
     query = sa.select(ApiKey).where(sa.or_(ApiKey.prefix == wanted, ApiKey.id == _uuid_or_none(prefix_or_id)))
     key = session.scalar(query)
     if key is None:
         raise NotFound("There is no such key. `fanfare keys list` shows them.")
-    key.revoked_at = key.revoked_at or datetime.now(UTC)
     return key
+
+
+def _checked(weight: int) -> int:
+    if not 1 <= weight <= MOST_WEIGHT:
+        raise InvalidRequest(f"A weight is a whole number from 1 to {MOST_WEIGHT}.")
+    return weight
 
 
 def any_exist(session: Session) -> bool:

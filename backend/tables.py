@@ -107,8 +107,8 @@ def _loaded(model: dict[str, Any]) -> str:
 
 
 def keys_table(rows: Iterable[Sequence[str]]) -> Table:
-    """One line per key: prefix, name, made, revoked."""
-    table = _table("prefix", "name", "created", "revoked")
+    """One line per key: prefix, name, weight, made, revoked."""
+    table = _table("prefix", "name", "weight", "created", "revoked")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     return table

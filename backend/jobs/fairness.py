@@ -3,7 +3,8 @@
 Each image waits in a band, and the lower band goes first. Which one follows from its rank: how many images
 for its model its owner has open before it. 4 go into band 0, 4 into band 1, 8 into band 2, 16, 32 ... So an
 image waits for about as many images of any other owner as it waits for of its own, and never for all of
-somebody's thousands. The client's `priority` says what comes before what of its own, and no more.
+somebody's thousands. Owners may weigh more, and have so many times as much in each band. The client's
+`priority` says what comes before what of its own, and no more.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from backend.jobs.models import OPEN, ImageGeneration, Job, Status
+from backend.jobs.models import OPEN, ApiKey, ImageGeneration, Job, Status
 from contract.queues import BANDS
 
 Priority = Literal["low", "normal", "high"]
@@ -26,9 +27,9 @@ _ORDER: dict[str | None, int] = {"high": 0, "normal": 1, None: 1, "low": 2}
 _UNMADE = sa.and_(ImageGeneration.status.in_(OPEN), ImageGeneration.generated_at.is_(None))
 
 
-def band_of(rank: int) -> int:
-    """The band of an image with so many of its owner's before it."""
-    return min((rank // FIRST_BAND).bit_length(), BANDS - 1)
+def band_of(rank: int, weight: int = 1) -> int:
+    """The band of an image with so many of its owner's before it; who weighs more, has more in each band."""
+    return min((rank // (FIRST_BAND * weight)).bit_length(), BANDS - 1)
 
 
 def assign_bands(session: Session, job: Job, images: Sequence[ImageGeneration]) -> None:
@@ -37,9 +38,9 @@ def assign_bands(session: Session, job: Job, images: Sequence[ImageGeneration]) 
     Jobs count from when they are accepted, not from when they are planned: so it doesn't matter who is
     planned first, nor how many workers plan at once.
     """
-    before = _open_before(session, job)
+    before, weight = _open_before(session, job), _weight(session, job)
     for place, image in enumerate(images):
-        image.band = band_of(before + place)
+        image.band = band_of(before + place, weight)
 
 
 def band_of_job(session: Session, job: Job) -> int:
@@ -48,7 +49,17 @@ def band_of_job(session: Session, job: Job) -> int:
     Each submit asks for it, so jobs count as a whole here, however much of them is made.
     """
     others = session.execute(_others(job).add_columns(Job.total))
-    return band_of(sum(total for job_id, priority, total in others if _comes_before(job, job_id, priority)))
+    before = sum(total for job_id, priority, total in others if _comes_before(job, job_id, priority))
+    return band_of(before, _weight(session, job)) if before else 0
+
+
+def _weight(session: Session, job: Job) -> int:
+    """Of the job's owner. Who has no key weighs as others."""
+    try:
+        key_id = UUID(job.owner)
+    except ValueError:
+        return 1
+    return session.scalar(sa.select(ApiKey.weight).where(ApiKey.id == key_id)) or 1
 
 
 def _open_before(session: Session, job: Job) -> int:

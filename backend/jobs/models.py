@@ -192,5 +192,6 @@ class ApiKey(Base):
     name: Mapped[str] = mapped_column(sa.String(128))
     prefix: Mapped[str] = mapped_column(sa.String(16), unique=True)  # the key's public part, to find it by
     hash: Mapped[str] = mapped_column(sa.String(64))  # SHA-256 of the key: it has 256 random bits
+    weight: Mapped[int] = mapped_column(default=1, server_default="1")  # of its owner: `fairness`
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -144,10 +144,12 @@ def test_a_key_is_made_listed_and_revoked(fanfare: Fanfare) -> None:
     prefix = text.split("_")[1]
 
     listed = json.loads(fanfare("keys", "list", "--json").stdout)
+    weighed = fanfare("keys", "weight", prefix, "3")
     revoked = fanfare("keys", "revoke", prefix)
     after = json.loads(fanfare("keys", "list", "--json").stdout)
 
-    assert made.returncode == revoked.returncode == 0
+    assert made.returncode == weighed.returncode == revoked.returncode == 0
+    assert weighed.stdout.strip() == f"{prefix} (shop) weighs 3"
     assert text.startswith("ff_")
     assert [(key["name"], key["prefix"], key["revoked_at"]) for key in listed] == [("shop", prefix, "")]
     assert after[0]["revoked_at"]

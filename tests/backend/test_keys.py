@@ -46,3 +46,14 @@ def test_a_revoked_key_is_none(database: Database) -> None:
 def test_a_key_needs_a_name(database: Database, name: str) -> None:
     with database.session_scope() as session, pytest.raises(InvalidRequest):
         keys.create(session, name)
+
+
+def test_a_weight_is_a_small_number(database: Database) -> None:
+    with database.session_scope() as session:
+        key, _ = keys.create(session, "frontend", weight=5)
+        assert keys.weigh(session, key.prefix, 2).weight == 2
+        for wrong in (0, -1, 101):
+            with pytest.raises(InvalidRequest):
+                keys.weigh(session, key.prefix, wrong)
+        with pytest.raises(NotFound):
+            keys.weigh(session, "nobody", 2)

@@ -1,4 +1,4 @@
-"""what was sent and how often, who works on it and until when"""
+"""what was sent and how often, who works on it and until when, and what owners weigh"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,6 +13,8 @@ COUNTS = ("sends", "losses", "expired_uploads")
 
 
 def upgrade() -> None:
+    with op.batch_alter_table("api_keys", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("weight", sa.Integer(), nullable=False, server_default="1"))
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.add_column(sa.Column("sends", sa.Integer(), nullable=False, server_default="0"))
         batch_op.add_column(sa.Column("claimed_by", sa.String(length=64), nullable=True))
@@ -37,3 +39,5 @@ def downgrade() -> None:
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         for name in ("claimed_until", "claimed_by", "sends"):
             batch_op.drop_column(name)
+    with op.batch_alter_table("api_keys", schema=None) as batch_op:
+        batch_op.drop_column("weight")

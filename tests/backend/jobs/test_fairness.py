@@ -6,6 +6,7 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 
+from backend import keys
 from backend.db import Database
 from backend.jobs import fairness, ids, queries, store
 from backend.jobs.models import ImageGeneration, Job
@@ -67,6 +68,19 @@ def test_an_owners_jobs_count_together_and_anothers_do_not(database: Database, m
     # Then the second job begins where the first ends, and the other owner's goes first
     assert queue(database, second) == [3] * 12 + [4]
     assert queue(database, other) == [0, 0, 0, 0]
+
+
+def test_who_weighs_more_has_more_in_each_band(database: Database, make_job: MakeJob) -> None:
+    with database.session_scope() as session:
+        heavy = str(keys.create(session, "heavy", weight=3)[0].id)
+        light = str(keys.create(session, "light")[0].id)
+    bands = {owner: queue(database, make_job(owner=owner, planned=30)) for owner in (heavy, light)}
+    assert bands[light] == [0] * 4 + [1] * 4 + [2] * 8 + [3] * 14
+    assert bands[heavy] == [0] * 12 + [1] * 12 + [2] * 6
+    # When its weight is changed, then its next job counts by the new one
+    with database.session_scope() as session:
+        keys.weigh(session, heavy, 10)
+    assert queue(database, make_job(owner=heavy, planned=20)) == [0] * 10 + [1] * 10
 
 
 def test_what_is_made_counts_no_more_and_other_models_do_not_count(
