@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from functools import partial
 from typing import Annotated, Any, cast
 
 from anyio.to_thread import run_sync
@@ -14,10 +13,12 @@ from backend.api.documentation import header, problems
 from backend.api.file_response import FileResponse
 from backend.api.problems import answer
 from backend.errors import NotFound, PayloadTooLarge, UnsupportedMediaType, UploadTimedOut
+from backend.storage.base import StoredObject
 from backend.storage.draft import Draft
 from backend.storage.local import ROUTE, LocalStorage, OpenFile
 from backend.storage.signing import Permit
 
+WRITTEN_AT_ONCE = 1024 * 1024  # bytes
 UPLOAD_IDLE_S = 60  # a connection that is gone without a word is noticed by its silence only
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
@@ -166,13 +167,12 @@ async def upload_file(
     _check_headers(request, permit)
     draft = await run_sync(storage.draft)
     try:
-        await _receive(request, storage, draft, max_bytes)
-        is_new = await run_sync(storage.commit_draft, draft, key)
+        rest = await _receive(request, storage, draft, max_bytes)
+        is_new, stored = await run_sync(_commit, storage, draft, rest, key)
     except ClientDisconnect:
         return Response(status_code=400)  # nobody is there to read it
     finally:
         draft.discard()  # here and now: when this task is cancelled, it gets no thread any more
-    stored = await run_sync(partial(storage.stat, key))
     return Response(status_code=201 if is_new else 204, headers={"ETag": f'"{stored.etag}"'})
 
 
@@ -188,9 +188,20 @@ def _check_headers(request: Request, permit: Permit) -> None:
         raise _too_large(permit.max_bytes)
 
 
-async def _receive(request: Request, storage: LocalStorage, draft: Draft, max_bytes: int) -> None:
-    """Writes the body as it comes. Raises `PayloadTooLarge`, `UploadTimedOut`, `ClientDisconnect`."""
+def _commit(storage: LocalStorage, draft: Draft, rest: bytes, key: str) -> tuple[bool, StoredObject]:
+    """Whether the object is new, and what it is now."""
+    storage.write_draft(draft, rest)
+    is_new = storage.commit_draft(draft, key)
+    return is_new, storage.stat(key)
+
+
+async def _receive(request: Request, storage: LocalStorage, draft: Draft, max_bytes: int) -> bytes:
+    """Writes the body as it comes, in large pieces: each takes a thread. What is left to be written.
+
+    Raises `PayloadTooLarge`, `UploadTimedOut`, `ClientDisconnect`.
+    """
     body = aiter(request.stream())
+    held = bytearray()
     while True:
         try:
             async with asyncio.timeout(UPLOAD_IDLE_S):
@@ -198,11 +209,13 @@ async def _receive(request: Request, storage: LocalStorage, draft: Draft, max_by
         except TimeoutError:
             raise UploadTimedOut from None
         if piece is None:
-            return
-        if draft.bytes + len(piece) > max_bytes:
+            return bytes(held)
+        if draft.bytes + len(held) + len(piece) > max_bytes:
             raise _too_large(max_bytes)
-        if piece:
-            await run_sync(storage.write_draft, draft, piece)
+        held += piece
+        if len(held) >= WRITTEN_AT_ONCE:
+            await run_sync(storage.write_draft, draft, bytes(held))
+            held.clear()
 
 
 def _too_large(max_bytes: int) -> PayloadTooLarge:
