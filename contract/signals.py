@@ -209,7 +209,8 @@ class Signals:
         pipe.get(_cancel_key(job_id))
         pipe.get(_result_key(image_id, run))
         number, _, unwanted_run, kept = pipe.execute()
-        return Delivery(int(number), unwanted_run is not None and int(unwanted_run) >= run, kept)
+        first_after_all = max(int(number), 1)  # a count that was forgotten may have been taken back since
+        return Delivery(first_after_all, unwanted_run is not None and int(unwanted_run) >= run, kept)
 
     def take_back_attempt(self, image_id: UUID, run: int) -> None:
         """Undoes the count of `receive` for an image that was handed back before anything was done for it."""

@@ -276,6 +276,17 @@ def test_a_prompt_that_killed_its_nodes_ends_as_poison(rig: Rig) -> None:
     assert rig.engine.batches == []
 
 
+def test_a_store_that_forgot_its_counts_is_no_failure(rig: Rig) -> None:
+    # Given an image that was handed back after the store was flushed
+    asked = rig.message()
+    rig.signals.take_back_attempt(asked.image_id, asked.run)
+
+    result = rig.make(asked)
+
+    assert isinstance(result, GeneratedImage)
+    assert result.attempts == 1
+
+
 def test_a_prompt_that_only_waited_in_nodes_that_died_is_made(rig: Rig) -> None:
     asked = rig.message()
     for _ in range(9):
