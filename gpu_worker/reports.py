@@ -24,7 +24,7 @@ from gpu_worker.batcher import Draining
 
 logger = logging.getLogger(__name__)
 
-END_WAITS_S = 0.02  # an end waits so long for others to travel with
+END_WAITS_S = 0.05  # an end waits so long for others to travel with
 START_WAITS_S = 0.2  # the same of a begin: whoever is faster is reported as begun and ended at once
 MOST_AT_ONCE = 200  # reports in one message
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 5.0  # between tries, while the broker is away
