@@ -15,8 +15,10 @@ from backend.api.rate_limit import RateLimiter
 from backend.errors import RateLimited
 from backend.jobs import queries, store
 from backend.jobs.store import Fault
+from backend.tasks import gpu
 from tests.backend.api.conftest import Server, StartServer, announce, use_broker
 from tests.backend.api.test_access import key
+from tests.backend.api.test_jobs import make, plan
 
 GOOD = {"message": "a lighthouse"}
 
@@ -197,3 +199,23 @@ class TestCancelAfter:
         assert server.resources.signals.unwanted(late) == {late[0]: 1}
         with server.resources.db.read_scope() as session:
             assert queries.to_cancel(session, datetime.now(UTC) + timedelta(hours=1)) == []
+
+
+def test_what_is_held_back_waits_for_the_quota(start_server: StartServer) -> None:
+    # Given an owner who may have two images with the nodes at once
+    server = start_server(max_running_images_per_owner=2)
+    announce(server)
+    first, second = (UUID(send(server, 2).json()["task_id"]) for _ in range(2))
+    for job_id in (first, second):
+        plan(server, job_id)
+        gpu.release(server.resources, job_id)
+    # Then the second job says that it waits for the quota, and the first doesn't
+    waits = [httpx.get(f"{server.url}/v1/jobs/{job_id}").json()["waiting_for"] for job_id in (first, second)]
+    assert waits[0] is None
+    assert waits[1]["reason"] == "quota"
+    assert "At most 2 of your images" in waits[1]["message"]
+    # Until images of the first have ended
+    for index in range(2):
+        make(server, first, index)
+    gpu.release_next(server.resources, "local")
+    assert httpx.get(f"{server.url}/v1/jobs/{second}").json()["waiting_for"] is None
