@@ -34,9 +34,19 @@ def admit(session: Session, owner: str, images: int, limits: Limits) -> None:
     To be asked in the transaction that accepts them: near a limit, whoever asks waits for those that are
     being accepted. Postgres alone has several at once.
     """
-    if limits.per_owner and _left(session, owner, images, limits.per_owner) < images:
+    of_owner, of_all = _open_images(session, owner)
+    near = [
+        whose
+        for whose, limit, count in ((owner, limits.per_owner, of_owner), (_EVERYBODY, limits.in_all, of_all))
+        if limit and limit - count < images * AT_ONCE
+    ]
+    if near:
+        for whose in near:
+            _wait_for_others(session, whose)
+        of_owner, of_all = _open_images(session, owner)
+    if limits.per_owner and of_owner + images > limits.per_owner:
         raise QuotaReached(f"You have too many images open: at most {limits.per_owner} may be.")
-    if limits.in_all and _left(session, _EVERYBODY, images, limits.in_all) < images:
+    if limits.in_all and of_all + images > limits.in_all:
         raise QueueFull
 
 
@@ -71,27 +81,18 @@ def held_back(session: Session, owner: str, limit: int = 20) -> list[UUID]:
     return [job_id for _, job_id in found[:limit]]
 
 
-def _left(session: Session, whose: str, images: int, limit: int) -> int:
-    left = limit - _open_images(session, whose)
-    if left < images * AT_ONCE:
-        _wait_for_others(session, whose)
-        left = limit - _open_images(session, whose)
-    return left
-
-
 def _wait_for_others(session: Session, whose: str) -> None:
     """Until this transaction ends, whoever else asks for the same waits. On SQLite writers wait anyway."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(sa.select(sa.func.pg_advisory_xact_lock(_lock_number(whose))))
 
 
-def _open_images(session: Session, whose: str) -> int:
-    query = sa.select(sa.func.coalesce(sa.func.sum(Job.total), 0)).where(
-        Job.status.in_(OPEN), Job.deleted_at.is_(None)
-    )
-    if whose != _EVERYBODY:
-        query = query.where(Job.owner == whose)
-    return int(session.scalar(query) or 0)
+def _open_images(session: Session, owner: str) -> tuple[int, int]:
+    """Of the owner, and of all together."""
+    of_owner = sa.func.sum(sa.case((Job.owner == owner, Job.total), else_=0))
+    query = sa.select(of_owner, sa.func.sum(Job.total)).where(Job.status.in_(OPEN), Job.deleted_at.is_(None))
+    own, everybody = session.execute(query).one()
+    return int(own or 0), int(everybody or 0)
 
 
 def _lock_number(whose: str) -> int:
