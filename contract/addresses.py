@@ -6,9 +6,6 @@ from functools import cache
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
 SENTINEL_PORT: Final = 26379
 MASTER_NAME: Final = "master_name"  # in the query: Celery's own word for it
 _CERTIFICATES: Final = {
@@ -41,6 +38,10 @@ class Sentinels:
     @staticmethod
     def patience() -> dict[str, Any]:
         """How long one of them may take. redis-py would try a dead one ten times before it asks the next."""
+        # Imported where it is needed: `fanfare-node health` reads URLs, is called often, and needs no redis-py
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
         return {"socket_timeout": 2, "socket_connect_timeout": 1, "retry": Retry(NoBackoff(), 0)}
 
     def urls(self) -> str:
