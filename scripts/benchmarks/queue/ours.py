@@ -11,6 +11,8 @@ from PIL import Image
 
 from backend import images, worker
 from backend.images import Prepared, Thumbnail
+from backend.llm.base import PromptRequest
+from backend.llm.template import TemplateLLM
 from backend.settings import get_settings as backend_settings
 from contract.messages import Device, FailureCode, ModelCard
 from gpu_worker import finisher, node
@@ -65,13 +67,17 @@ class NullEngine:
 
 
 def run_worker() -> None:
-    """The CPU worker, whose thumbnails are there already."""
+    """The CPU worker, whose prompts and thumbnails are there already."""
 
     def prepare(_data: bytes, sizes: Sequence[int], fmt: str, **_: int) -> Prepared:
         made = [Thumbnail(size, size, f"image/{fmt}", THUMBNAIL) for size in sorted(sizes)]
         return Prepared(SIDE, SIDE, "image/webp", made, "L00000fQfQfQfQfQfQfQfQfQfQfQ", "#808080")
 
+    def write_prompts(_llm: TemplateLLM, request: PromptRequest) -> list[str]:
+        return [f"{request.message}, picture {index}" for index in range(request.count)]
+
     images.prepare = prepare  # type: ignore[assignment]
+    TemplateLLM.write_prompts = write_prompts  # type: ignore[method-assign]
     worker.run_worker(backend_settings(), with_beat=True)
 
 
