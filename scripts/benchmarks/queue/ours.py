@@ -73,7 +73,7 @@ def run_worker() -> None:
         made = [Thumbnail(size, size, f"image/{fmt}", THUMBNAIL) for size in sorted(sizes)]
         return Prepared(SIDE, SIDE, "image/webp", made, "L00000fQfQfQfQfQfQfQfQfQfQfQ", "#808080")
 
-    def write_prompts(_llm: TemplateLLM, request: PromptRequest) -> list[str]:
+    def write_prompts(self: TemplateLLM, request: PromptRequest) -> list[str]:  # noqa: ARG001
         return [f"{request.message}, picture {index}" for index in range(request.count)]
 
     images.prepare = prepare  # type: ignore[assignment]
