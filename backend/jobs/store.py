@@ -423,8 +423,6 @@ def sending(images: Iterable[ImageGeneration], now: datetime) -> None:
     """These images of a locked job are about to be given to the broker, perhaps once more."""
     for image in images:
         image.queued_at, image.sends = now, image.sends + 1
-        if image.status is Status.IN_PROGRESS:
-            image.leased_until = now + LEASE
 
 
 def lose(
@@ -435,6 +433,7 @@ def lose(
     for image in images:
         image.losses += 1
         if image.losses < MOST_LOSSES:
+            image.status, image.started_at, image.leased_until = Status.PENDING, None, None  # it waits again
             again.append(image)
         else:
             fail_image(session, job, image, LOST_TOO_OFTEN, now)

@@ -151,6 +151,23 @@ class TestImagesInHand:
         assert held.leased_until is not None
         assert held.leased_until > datetime.now(UTC)
 
+    def test_what_was_lost_waits_again_for_as_long_as_others_are_before_it(
+        self, place: Workplace, make_job: MakeJob
+    ) -> None:
+        # Given an image that was lost once, and whose new message waits in a long queue
+        job_id = sent(place, make_job, 1)
+        begin(place, job_id, 0)
+        place.age(job_id, 60)
+        rescue.rescue(place.parts)
+        assert indexes_sent(place) == [0]
+        place.fill(SKETCH)
+        # Then that is no loss, however long it takes
+        for _ in range(20):
+            place.age(job_id, 120)
+            rescue.rescue(place.parts)
+        image = place.job(job_id).images[0]
+        assert (image.status, image.losses, image.sends) == (Status.PENDING, 1, 2)
+
     def test_reports_that_wait_are_waited_for(self, place: Workplace, make_job: MakeJob) -> None:
         job_id = sent(place, make_job, 1)
         begin(place, job_id, 0)
