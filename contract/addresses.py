@@ -38,7 +38,7 @@ class Sentinels:
     @staticmethod
     def patience() -> dict[str, Any]:
         """How long one of them may take. redis-py would try a dead one ten times before it asks the next."""
-        # Imported where it is needed: `fanfare-node health` reads URLs, is called often, and needs no redis-py
+        # Imported where it is needed: `fanfare-node health` reads URLs too, is called often, and is quick
         from redis.backoff import NoBackoff
         from redis.retry import Retry
 
