@@ -45,26 +45,19 @@ def rescue(parts: Resources) -> None:
     def waiting(queue: str) -> int:
         return queue_depths(parts.celery, [queue])[queue]
 
-    _renew_leases(parts)
-    _send_images_again(parts, waiting)
+    snapshot = parts.nodes.snapshot()
+    in_hand = {image_id for node in snapshot.nodes for image_id in node.in_hand}
+    with parts.db.session_scope() as session:
+        store.renew_leases(session, in_hand if snapshot.reachable else None, now())
+    if snapshot.reachable:
+        _send_images_again(parts, in_hand, waiting)
     _send_jobs_again(parts, waiting)
 
 
 # -- images -------------------------------------------------------------------------------------------
 
 
-def _renew_leases(parts: Resources) -> None:
-    snapshot = parts.nodes.snapshot()
-    in_hand = {image_id for node in snapshot.nodes for image_id in node.in_hand}
-    with parts.db.session_scope() as session:
-        store.renew_leases(session, in_hand if snapshot.reachable else None, now())
-
-
-def _send_images_again(parts: Resources, waiting: Waiting) -> None:
-    snapshot = parts.nodes.snapshot()
-    if not snapshot.reachable:
-        return
-    in_hand = {image_id for node in snapshot.nodes for image_id in node.in_hand}
+def _send_images_again(parts: Resources, in_hand: Collection[UUID], waiting: Waiting) -> None:
     with parts.db.read_scope() as session:
         reported = REPORTS_TAKE if waiting(DEFAULT_QUEUE) else timedelta(0)
         begun = losses.without_lease(session, now() - reported)

@@ -75,27 +75,22 @@ class SavedImage:
 
 def lock(session: Session, job_id: UUID) -> Job | None:
     """The job with its images, locked until the session ends; None if it is gone."""
-    query = (
-        sa.select(Job)
-        .where(Job.id == job_id, Job.deleted_at.is_(None))
-        .options(selectinload(Job.images))
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    )
-    return session.scalar(query)
+    return session.scalar(_locking().where(Job.id == job_id))
 
 
 def lock_all(session: Session, job_ids: Iterable[UUID]) -> list[Job]:
     """Those of the jobs that are there, locked in the order of their ids: so nobody waits in a circle."""
-    query = (
+    return list(session.scalars(_locking().where(Job.id.in_(list(job_ids))).order_by(Job.id)))
+
+
+def _locking() -> sa.Select[Job]:
+    return (
         sa.select(Job)
-        .where(Job.id.in_(list(job_ids)), Job.deleted_at.is_(None))
-        .order_by(Job.id)
+        .where(Job.deleted_at.is_(None))
         .options(selectinload(Job.images))
         .with_for_update()
         .execution_options(populate_existing=True)
     )
-    return list(session.scalars(query))
 
 
 def _job_data(job: Job, fault: Fault | None = None) -> dict[str, Any]:
