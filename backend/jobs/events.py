@@ -36,6 +36,8 @@ def record(session: Session, job: Job, event_type: str, data: dict[str, Any], no
     """Appends to the job's log. The job's row must be locked: that is what keeps the numbers in order."""
     job.last_event += 1
     job.updated_at = now
+    if job in session.new:  # its row comes first: nothing else tells the session that the event needs it
+        session.flush()
     event = JobEvent(job_id=job.id, seq=job.last_event, type=event_type, data=data, created_at=now)
     session.add(event)
     if job.webhook and event_type in job.webhook["events"]:

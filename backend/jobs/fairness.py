@@ -26,6 +26,37 @@ PACE_FROM = 20  # newest images that tell how long one takes
 _ORDER: dict[str | None, int] = {"high": 0, "normal": 1, None: 1, "low": 2}
 _UNMADE = sa.and_(ImageGeneration.status.in_(OPEN), ImageGeneration.generated_at.is_(None))
 
+# Built once: that takes longer than to ask them.
+_PLACE_OF_IT = sa.case(
+    {name: place for name, place in _ORDER.items() if name is not None},
+    value=Job.input["priority"].as_string(),
+    else_=_ORDER[None],
+)
+_COME_BEFORE = (  # open jobs of the same owner for the same model
+    Job.owner == sa.bindparam("owner"),
+    Job.status.in_(OPEN),
+    Job.deleted_at.is_(None),
+    Job.input["model"].as_string().is_not_distinct_from(sa.bindparam("model")),
+    sa.or_(
+        sa.bindparam("place") > _PLACE_OF_IT,
+        sa.and_(sa.bindparam("place") == _PLACE_OF_IT, Job.id < sa.bindparam("job_id")),
+    ),
+)
+_TOTAL_BEFORE = sa.select(sa.func.sum(Job.total)).where(*_COME_BEFORE)
+_UNMADE_OF_EACH = (
+    sa.select(
+        sa.case(
+            (sa.func.count(ImageGeneration.id) == 0, Job.total),  # not planned yet
+            else_=sa.func.sum(sa.case((_UNMADE, 1), else_=0)),
+        ).label("unmade")
+    )
+    .outerjoin(Job.images)
+    .where(*_COME_BEFORE)
+    .group_by(Job.id)
+    .subquery()
+)
+_UNMADE_BEFORE = sa.select(sa.func.sum(_UNMADE_OF_EACH.c.unmade))
+
 
 def band_of(rank: int, weight: int = 1) -> int:
     """The band of an image with so many of its owner's before it; who weighs more, has more in each band."""
@@ -48,8 +79,7 @@ def band_of_job(session: Session, job: Job) -> int:
 
     Each submit asks for it, so jobs count as a whole here, however much of them is made.
     """
-    others = session.execute(_others(job).add_columns(Job.total))
-    before = sum(total for job_id, priority, total in others if _comes_before(job, job_id, priority))
+    before = session.scalar(_TOTAL_BEFORE, _place(job))
     return band_of(before, _weight(session, job)) if before else 0
 
 
@@ -64,29 +94,12 @@ def _weight(session: Session, job: Job) -> int:
 
 def _open_before(session: Session, job: Job) -> int:
     """Images for the job's model, in other jobs of its owner that come before it, that are not made yet."""
-    planned = sa.func.count(ImageGeneration.id)
-    unmade = sa.func.sum(sa.case((_UNMADE, 1), else_=0))
-    query = _others(job).add_columns(Job.total, planned, unmade).outerjoin(Job.images).group_by(Job.id)
-    return sum(
-        int(unmade) if planned else total
-        for job_id, priority, total, planned, unmade in session.execute(query)
-        if _comes_before(job, job_id, priority)
-    )
+    return int(session.scalar(_UNMADE_BEFORE, _place(job)) or 0)
 
 
-def _others(job: Job) -> sa.Select[Any]:
-    """Open jobs of the same owner for the same model: their ids and priorities."""
-    return sa.select(Job.id, Job.input["priority"].as_string()).where(
-        Job.owner == job.owner,
-        Job.status.in_(OPEN),
-        Job.deleted_at.is_(None),
-        Job.id != job.id,
-        Job.input["model"].as_string() == job.input.get("model"),
-    )
-
-
-def _comes_before(job: Job, other_id: UUID, other_priority: str | None) -> bool:
-    return (place_of(other_priority), other_id) < (place_of(job.input.get("priority")), job.id)
+def _place(job: Job) -> dict[str, Any]:
+    place, model = place_of(job.input.get("priority")), job.input.get("model")
+    return {"owner": job.owner, "model": model, "place": place, "job_id": job.id}
 
 
 def place_of(priority: str | None) -> int:
@@ -103,10 +116,15 @@ def images_ahead(session: Session, job: Job, model: str) -> int:
     Those in hand, those in a lower band, and those that wait longer in its own. Nothing is ahead of a job
     that isn't queued yet.
     """
-    waiting = [(i.band, i.queued_at) for i in job.images if i.status is Status.PENDING and i.band is not None]
+    waiting = [
+        (image.band, image.queued_at)
+        for image in job.images
+        # one that the broker did not take has its band already, and no time
+        if image.status is Status.PENDING and image.band is not None and image.queued_at is not None
+    ]
     if not waiting:
         return 0
-    band, queued_at = min((band, at) for band, at in waiting if at is not None)
+    band, queued_at = min(waiting)
     query = (
         sa.select(sa.func.count())
         .select_from(ImageGeneration)

@@ -42,6 +42,17 @@ class Fault:
         return {"code": self.code, "message": self.message, "retryable": self.retryable}
 
 
+# Built once: that takes longer than to ask them.
+_LOCKING = (
+    sa.select(Job)
+    .where(Job.deleted_at.is_(None))
+    .options(selectinload(Job.images))
+    .with_for_update()
+    .execution_options(populate_existing=True)
+)
+_LOCK = _LOCKING.where(Job.id == sa.bindparam("job_id"))
+_LOCK_ALL = _LOCKING.where(Job.id.in_(sa.bindparam("job_ids", expanding=True))).order_by(Job.id)
+
 LOST_TOO_OFTEN = Fault(
     "worker_lost", "The nodes that worked on this image were lost each time.", retryable=True
 )
@@ -75,22 +86,12 @@ class SavedImage:
 
 def lock(session: Session, job_id: UUID) -> Job | None:
     """The job with its images, locked until the session ends; None if it is gone."""
-    return session.scalar(_locking().where(Job.id == job_id))
+    return session.scalar(_LOCK, {"job_id": job_id})
 
 
 def lock_all(session: Session, job_ids: Iterable[UUID]) -> list[Job]:
     """Those of the jobs that are there, locked in the order of their ids: so nobody waits in a circle."""
-    return list(session.scalars(_locking().where(Job.id.in_(list(job_ids))).order_by(Job.id)))
-
-
-def _locking() -> sa.Select[Job]:
-    return (
-        sa.select(Job)
-        .where(Job.deleted_at.is_(None))
-        .options(selectinload(Job.images))
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    )
+    return list(session.scalars(_LOCK_ALL, {"job_ids": list(job_ids)}))
 
 
 def _job_data(job: Job, fault: Fault | None = None) -> dict[str, Any]:
@@ -133,7 +134,6 @@ def accept(session: Session, job: Job, now: datetime) -> None:
         raise StorageUnavailable("It took too long to store its files.")
     job.deleted_at = None
     session.add(job)
-    session.flush()
     _record_job(session, job, "job.created", now)
 
 

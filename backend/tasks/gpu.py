@@ -81,6 +81,7 @@ def _publish(parts: Resources, image: ImageGeneration, message: GenerateImage, p
         queue=gpu_queue(image.model),
         priority=priority_of(image.band or 0, parts.settings.broker_url),
         ignore_result=True,
+        argsrepr=f"({image.id})",  # Celery would write all of it down: that takes longer than to send it
         producer=producer,
     )
 

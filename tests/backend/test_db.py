@@ -63,6 +63,28 @@ def test_a_database_that_is_away_is_unavailable(tmp_path: Path) -> None:
         database.close()
 
 
+@pytest.mark.parametrize("rests", [True, False])
+def test_a_connection_that_died_at_rest_is_not_used(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, *, rests: bool
+) -> None:
+    # Given pooled connections that the server has ended
+    monkeypatch.setattr(db, "TRUSTED_FOR_S", 0 if rests else 60)
+    database, other = Database(postgres_url), Database(postgres_url)
+    with database.read_scope() as first, database.read_scope() as second:
+        pids = [session.scalar(sa.text("SELECT pg_backend_pid()")) for session in (first, second)]
+    with other.session_scope() as session:
+        session.execute(sa.text("SELECT pg_terminate_backend(unnest(:pids), 5000)"), {"pids": pids})
+    # When the next one asks, then nobody meets them; or who asks at once is told, and only once
+    if not rests:
+        with pytest.raises(DatabaseUnavailable), database.read_scope() as session:
+            session.scalar(sa.text("SELECT 1"))
+    for _ in range(3):
+        with database.read_scope() as first, database.read_scope() as second:
+            assert [session.scalar(sa.text("SELECT 1")) for session in (first, second)] == [1, 1]
+    database.close()
+    other.close()
+
+
 def test_times_come_back_in_utc(database: Database) -> None:
     there = datetime(2026, 1, 1, 12, tzinfo=timezone(timedelta(hours=5)))
     with database.session_scope() as session:

@@ -21,7 +21,8 @@ from gpu_worker.engine_thread import EngineThread
 from gpu_worker.engines.base import Failure, ImageRequest, Outcome
 from gpu_worker.fail_open import FailOpen
 from gpu_worker.finisher import Finisher
-from gpu_worker.generation import Generation, Parts, Result
+from gpu_worker.generation import Generation, Parts
+from gpu_worker.reports import Result, to_keep
 from gpu_worker.upload import Uploader
 from gpu_worker.watch import NodeWatch
 from tests.gpu_worker.http_server import Answer, ScriptedServer
@@ -36,7 +37,9 @@ PICTURE = encode(Image.new("RGB", (40, 20), "red"))
 class Heard:
     """In the place of `Reports`: what the backend is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, signals: Signals, fail_open: FailOpen) -> None:
+        self.signals = signals
+        self.fail_open = fail_open
         self.starts: list[ImageStarted] = []
         self.ends: list[Result] = []
 
@@ -44,6 +47,7 @@ class Heard:
         self.starts.append(started)
 
     def ended(self, result: Result) -> None:
+        self.fail_open(lambda: self.signals.keep_results(to_keep([result])), None)
         self.ends.append(result)
 
 
@@ -51,11 +55,11 @@ class Rig:
     def __init__(self, signals: Signals, storage: ScriptedServer) -> None:
         self.signals = signals
         self.storage = storage
-        self.heard = Heard()
         self.tally = Tally()
         self.uploader = Uploader(5, first_pause_s=0.01)
         self.engine = SolidEngine()
         fail_open = FailOpen("The store", (redis.RedisError,))
+        self.heard = Heard(signals, fail_open)
         self.batcher = Batcher(self.engine, window_s=0, crowd=4)
         self.watch = NodeWatch(signals, fail_open)
         self.thread = EngineThread(self.engine, self.batcher, self.watch, lambda: None)
@@ -489,6 +493,6 @@ def test_images_are_made_while_the_store_is_away(rig_without_store: Rig) -> None
 
 def test_a_kept_result_of_another_version_is_no_obstacle(rig: Rig) -> None:
     asked = rig.message()
-    rig.signals.keep_result(asked.image_id, asked.run, '{"kind": "other"}')
+    rig.signals.keep_results([(asked.image_id, asked.run, '{"kind": "other"}')])
 
     assert isinstance(rig.make(asked), GeneratedImage)

@@ -7,12 +7,15 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import redis
 from celery import Celery
 
 from contract.messages import FailureCode, ImageFailure, ImageStarted
 from contract.queues import DEFAULT_QUEUE
+from contract.signals import Signals, connect
 from gpu_worker.batcher import Draining
 from gpu_worker.celery_app import create_celery_app
+from gpu_worker.fail_open import FailOpen
 from gpu_worker.reports import Reports
 from gpu_worker.settings import Settings
 from tests.gpu_worker.valkey import Valkey
@@ -51,13 +54,15 @@ def messages(app: Celery) -> list[list[tuple[str, int]]]:
 
 def running(url: str) -> Iterator[tuple[Celery, Reports]]:
     app = create_celery_app(Settings(broker_url=url))
-    reports = Reports(app)
+    store = connect(url)
+    reports = Reports(app, Signals(store), FailOpen("The store", (redis.RedisError,), pause_s=0))
     reports.start()
     yield app, reports
     reports.give_up()
     reports.stop()
     reports.join(20)
     assert not reports.is_alive()
+    store.close()
     app.close()
 
 
@@ -87,6 +92,19 @@ def test_what_ends_together_is_told_together(told: tuple[Celery, Reports]) -> No
     found = messages(app)
     assert sorted(index for message in found for _, index in message) == list(range(30))
     assert len(found) < 15
+
+
+def test_an_end_is_kept_before_it_is_reported_unless_the_image_comes_again(
+    told: tuple[Celery, Reports], valkey: Valkey
+) -> None:
+    _, reports = told
+    failed = ended(0)
+    again = ended(1).model_copy(update={"code": FailureCode.UPLOAD_EXPIRED})
+    reports.ended(failed)
+    reports.ended(again)
+    with valkey.client() as client:
+        kept = [Signals(client).receive(JOB, report.image_id, 1).kept_result for report in (failed, again)]
+    assert kept == [failed.model_dump_json(), None]
 
 
 def test_a_begin_without_an_end_is_told_soon(told: tuple[Celery, Reports]) -> None:

@@ -35,6 +35,7 @@ class House:
     broker: RedisServer
     postgres: PostgresServer
     store: "redis.Redis"
+    opened: contextlib.ExitStack  # is left before the house is
     started: list[Process] = field(default_factory=list)
 
     def start(self, command: Sequence[str], environment: dict[str, str]) -> Process:
@@ -92,7 +93,7 @@ def house() -> Iterator[House]:
         postgres = PostgresServer(binaries, stack.enter_context(service_folder("bench-postgres")))
         stack.enter_context(postgres.service.running())
         store = stack.enter_context(server.client())
-        made = House(folder, server, postgres, store)
+        made = House(folder, server, postgres, store, stack.enter_context(contextlib.ExitStack()))
         stack.callback(made.end)
         yield made
 

@@ -1,8 +1,11 @@
-"""The rows and files of a job, and nothing else: what the same code does without a queue, in one process."""
+"""The rows and files of a job, and nothing else: what the same code does without a queue, in one process.
 
-from collections.abc import Callable
+Originals are brought to the API, as nodes bring them.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from backend import db
@@ -10,23 +13,23 @@ from backend.db import Database
 from backend.jobs import ids, queries, store
 from backend.jobs.models import Job, Status
 from backend.jobs.store import Plan, Report, SavedImage
-from backend.storage.local import LocalStorage
-from backend.storage.signing import Signer
+from backend.storage.base import Storage
 from contract.messages import GeneratedImage, ImageStarted, Timings
+from gpu_worker.upload import Uploader
 from scripts.benchmarks.queue.fixed import IMAGES, ORIGINAL, THUMBNAIL, THUMBNAIL_SIZES
 
 SHA256 = "0" * 64
 
 
-def open_work(database_url: str, folder: Path) -> Callable[[], None]:
-    """What does one job's work."""
+@contextlib.contextmanager
+def open_work(database_url: str, storage: Storage) -> Iterator[Callable[[], None]]:
+    """What does one job's work. The storage's API must be there."""
     db.upgrade(database_url)
-    database = Database(database_url)
-    storage = LocalStorage(folder, public_url="http://x", node_url="http://x", signer=Signer(b"0" * 32))
-    return lambda: _work(database, storage)
+    with contextlib.closing(Database(database_url)) as database, contextlib.closing(Uploader(60)) as uploader:
+        yield lambda: _work(database, storage, uploader)
 
 
-def _work(database: Database, storage: LocalStorage) -> None:
+def _work(database: Database, storage: Storage, uploader: Uploader) -> None:
     """The transactions of a job, as its tasks make them, and its files."""
     job = _new_job()
     with database.session_scope() as session:
@@ -42,7 +45,7 @@ def _work(database: Database, storage: LocalStorage) -> None:
         store.plan(session, begun, [Plan("a prompt", "nothing", seed) for seed in range(IMAGES)], _now())
         store.sending(begun.images, _now())
     for index in range(IMAGES):
-        storage.put(ids.original_key(job.id, index, "webp"), ORIGINAL, "image/webp")
+        _bring(storage, uploader, ids.original_key(job.id, index, "webp"))
     with database.session_scope() as session:
         for locked in store.lock_all(session, [job.id]):
             store.take(session, locked, _reports(job), _now())
@@ -51,6 +54,11 @@ def _work(database: Database, storage: LocalStorage) -> None:
     saved = [_save(storage, job, index) for index in range(IMAGES)]
     with database.session_scope() as session:
         store.save(session, job.id, 1, saved, {}, _now())
+
+
+def _bring(storage: Storage, uploader: Uploader, key: str) -> None:
+    upload = storage.upload_url(key, content_type="image/webp", max_bytes=2 * len(ORIGINAL), expires_in=600)
+    uploader.put(upload, ORIGINAL, seconds_left=60)
 
 
 def _now() -> datetime:
@@ -66,7 +74,7 @@ def _new_job() -> Job:
     }
     return Job(
         id=ids.new_job_id(), owner="bench", pipeline="thumbnails", status=Status.PENDING, input=asked,
-        client_metadata={}, total=IMAGES, run=1, last_event=0, created_at=now, updated_at=now,
+        client_metadata={}, total=IMAGES, run=1, sends=0, last_event=0, created_at=now, updated_at=now,
         deadline_at=now + timedelta(hours=1), images=[],
     )  # fmt: skip
 
@@ -89,7 +97,7 @@ def _reports(job: Job) -> list[Report]:
     return found
 
 
-def _save(storage: LocalStorage, job: Job, index: int) -> SavedImage:
+def _save(storage: Storage, job: Job, index: int) -> SavedImage:
     storage.get(ids.original_key(job.id, index, "webp"), max_bytes=2 * len(ORIGINAL))
     thumbnails = []
     for size in THUMBNAIL_SIZES:

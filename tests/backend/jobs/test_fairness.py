@@ -119,6 +119,14 @@ def test_the_position_follows_the_order(database: Database, make_job: MakeJob) -
     assert ahead(database, last) == 7
 
 
+def test_what_the_broker_did_not_take_is_not_in_the_line(database: Database, make_job: MakeJob) -> None:
+    job_id = make_job(planned=2)
+    queue(database, job_id)
+    with database.session_scope() as session:
+        store.not_sent(session, {ids.image_id(job_id, index) for index in range(2)})
+    assert ahead(database, job_id) == 0
+
+
 def test_the_pace_is_that_of_the_newest_images(database: Database, make_job: MakeJob) -> None:
     job_id = make_job(planned=3)
     with database.read_scope() as session:
