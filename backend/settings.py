@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from contract.addresses import check, is_redis
 
+Wait = Annotated[float, Field(gt=0, le=7 * 86400)]  # seconds
+
 
 def default_home() -> Path:
     """Where the embedded default keeps its database, files and broker."""
@@ -127,6 +129,10 @@ class Settings(BaseSettings):
     webhook_allow_private: bool = False  # development: loopback and private addresses may be called
     webhook_allow_http: bool = False
     webhook_timeout_s: float = Field(default=15, gt=0, le=60)
+    # waits after each failed attempt, as Standard Webhooks suggests them
+    webhook_retry_after_s: Annotated[list[Wait], NoDecode, Field(max_length=20)] = [
+        5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600,
+    ]  # fmt: skip
 
     worker_concurrency: int = Field(default=2, ge=1)
     alive_file: Path | None = None  # worker and beat touch it as long as they work: for health checks
@@ -137,7 +143,7 @@ class Settings(BaseSettings):
         """How long a job is kept after its end; None: until it is deleted."""
         return timedelta(seconds=self.job_ttl_s) if self.job_ttl_s else None
 
-    @field_validator("cors_origins", "models", mode="before")
+    @field_validator("cors_origins", "models", "webhook_retry_after_s", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):

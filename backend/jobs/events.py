@@ -1,5 +1,6 @@
 """The log of each job: numbered without a gap, and the webhooks that follow from it."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -17,15 +18,6 @@ ENDINGS: dict[Status, str] = {
     Status.CANCELED: "job.canceled",
 }
 
-# Standard Webhooks suggests these waits after each failed attempt.
-RETRY_AFTER = (
-    timedelta(seconds=5),
-    timedelta(minutes=5),
-    timedelta(minutes=30),
-    timedelta(hours=2),
-    timedelta(hours=5),
-    timedelta(hours=10),
-)
 LEASE = timedelta(seconds=60)  # a delivery in hand is not begun again for this long
 LOST_AFTER = timedelta(
     minutes=5
@@ -129,13 +121,22 @@ def abandon_delivery(session: Session, job_id: UUID, seq: int, reason: str) -> N
 
 
 def postpone_delivery(
-    session: Session, job_id: UUID, seq: int, reason: str, now: datetime, jitter: float
+    session: Session,
+    job_id: UUID,
+    seq: int,
+    reason: str,
+    now: datetime,
+    retry_after_s: Sequence[float],
+    jitter: float,
 ) -> datetime | None:
-    """It failed: when it is tried again, or None after the last attempt. `jitter` is 0 to 1."""
+    """It failed: when it is tried again, or None after the last attempt.
+
+    `retry_after_s` are the waits after each attempt, to which up to a fifth is added; `jitter` is 0 to 1.
+    """
     delivery = _delivery(session, job_id, seq)
     if delivery is None:
         return None
     delivery.last_error = reason
-    waits = RETRY_AFTER[delivery.attempts - 1 : delivery.attempts]
-    delivery.due_at = now + waits[0] * (1 + 0.2 * jitter) if waits else None
+    waits = retry_after_s[delivery.attempts - 1 : delivery.attempts]
+    delivery.due_at = now + timedelta(seconds=waits[0] * (1 + 0.2 * jitter)) if waits else None
     return delivery.due_at

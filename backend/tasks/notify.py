@@ -94,5 +94,8 @@ def _as_it_was(event_type: str, data: dict[str, object]) -> dict[str, object]:
 
 def _postpone(parts: Resources, job_id: UUID, seq: int, reason: str) -> None:
     with parts.db.session_scope() as session:
-        due = events.postpone_delivery(session, job_id, seq, reason, now(), random.random())  # noqa: S311
+        due = events.postpone_delivery(
+            session, job_id, seq, reason, now(), parts.settings.webhook_retry_after_s,
+            jitter=random.random(),  # noqa: S311
+        )  # fmt: skip
     log.warning("webhook %s/%s failed: %s; next try %s", job_id, seq, reason, due or "never")

@@ -31,7 +31,7 @@ SIMULATED = (
     f"jitter=0.5,poison={POISON}"
 )
 DELAY_S = "0.05"
-# So long nothing need happen: the sweep's own patience is up to 5 minutes, and so is a webhook's second pause
+# So long nothing need happen: the sweep's own patience is up to 5 minutes
 PATIENCE_S = 420.0
 BROKER_PATIENCE_S = 60.0
 TELL_EVERY_S = 15.0
