@@ -233,8 +233,8 @@ def _take(session: Session, job: Job, image: ImageGeneration, report: Report, no
     image.node, image.attempts = report.node, max(image.attempts, report.attempts)
     if _has_expired(report) and image.expired_uploads + 1 < UPLOAD_ATTEMPTS:
         image.expired_uploads += 1
-        image.status, image.queued_at, image.leased_until = Status.PENDING, None, None
-        job.updated_at = now
+        image.queued_at = None
+        _requeue(session, job, image, now)
     elif isinstance(report, GeneratedImage):
         _keep_original(image, report, now)
         _record_image(session, job, image, "image.generated", now)
@@ -428,11 +428,17 @@ def lose(
     for image in images:
         image.losses += 1
         if image.losses < MOST_LOSSES:
-            image.status, image.started_at, image.leased_until = Status.PENDING, None, None  # it waits again
+            _requeue(session, job, image, now)
             again.append(image)
         else:
             fail_image(session, job, image, LOST_TOO_OFTEN, now)
     return again
+
+
+def _requeue(session: Session, job: Job, image: ImageGeneration, now: datetime) -> None:
+    """It was begun in vain, and waits again."""
+    image.status, image.started_at, image.leased_until = Status.PENDING, None, None
+    _record_image(session, job, image, "image.requeued", now)
 
 
 def renew_leases(session: Session, image_ids: Collection[UUID] | None, now: datetime) -> None:

@@ -28,6 +28,7 @@ WebhookEvent = Literal[
     "job.canceled",
     "job.retried",
     "image.started",
+    "image.requeued",
     "image.generated",
     "image.completed",
     "image.failed",

@@ -87,10 +87,10 @@ def made(images: list[ImageGeneration]) -> list[datetime]:
 
 
 def test_four_images_are_done_before_the_next_twenty_of_a_large_owner(system: Stack) -> None:
-    # Given an owner with 200 images, of which some are made
+    # Given an owner with 1,000 images, of which some are made
     large, small = new_owner(system, "large"), new_owner(system, "small")
-    theirs = [large.submit(100), large.submit(100)]
-    system.until(lambda: len(made(rows(system, theirs))) >= 6 and len(rows(system, theirs)) == 200)
+    theirs = [large.submit(100) for _ in range(10)]
+    system.until(lambda: len(made(rows(system, theirs))) >= 6 and len(rows(system, theirs)) == 1000)
 
     # Then that owner's second job says how many are ahead of it, and how long they will take
     waiting = large.job(theirs[1])["waiting_for"]

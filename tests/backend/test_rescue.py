@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from backend import rescue, submit
-from backend.jobs import ids, store
+from backend.jobs import events, ids, losses, store
 from backend.jobs.models import Status
 from backend.tasks import gpu
 from contract.messages import ImageStarted
@@ -103,6 +103,20 @@ class TestImagesThatWait:
         # Then the first is sent again, though others wait
         rescue.rescue(place.parts)
         assert [m["job_id"] for m in place.waiting(SKETCH) if m] == [str(first)]
+
+    def test_many_that_wait_longer_in_worse_bands_hide_nothing(
+        self, place: Workplace, make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Given a round that looks at five of each band, and nine images of which five wait in worse ones
+        monkeypatch.setattr(losses, "OF_EACH_BAND", 5)
+        place.age(sent(place, make_job, 9, owner="many"), 600)
+        lost = sent(place, make_job, 1, owner="lost")
+        place.age(lost, 60)
+        later = sent(place, make_job, 2, owner="later")
+        make(place, later, 0)
+        place.fill(SKETCH)
+        rescue.rescue(place.parts)
+        assert str(lost) in [m["job_id"] for m in place.waiting(SKETCH) if m]
 
     def test_what_waits_in_a_later_band_was_not_passed(self, place: Workplace, make_job: MakeJob) -> None:
         many = sent(place, make_job, 9, owner="many")
@@ -208,6 +222,9 @@ class TestImagesInHand:
             place.age(job_id, 3600)
             rescue.rescue(place.parts)
         assert len(place.waiting(SKETCH)) == store.MOST_LOSSES - 1
+        with place.parts.db.read_scope() as session:
+            happened = [event.type for event in events.since(session, job_id, 0)]
+        assert happened.count("image.requeued") == store.MOST_LOSSES - 1
         image = place.job(job_id).images[0]
         assert (image.status, image.error_code, image.error_retryable) == (
             Status.FAILED, "worker_lost", True,
