@@ -19,9 +19,8 @@ ENDINGS: dict[Status, str] = {
 }
 
 LEASE = timedelta(seconds=60)  # a delivery in hand is not begun again for this long
-LOST_AFTER = timedelta(
-    minutes=5
-)  # a delivery in the broker counts as lost if nobody has taken it for so long
+# A delivery in the broker counts as lost if nobody has taken it for so long; the first: of an empty queue
+LOST_SOON, LOST_AFTER = timedelta(minutes=1), timedelta(minutes=5)
 
 
 def record(session: Session, job: Job, event_type: str, data: dict[str, Any], now: datetime) -> JobEvent:
@@ -62,18 +61,29 @@ def newest(session: Session, job_ids: list[UUID]) -> dict[UUID, int]:
 # -- webhooks -----------------------------------------------------------------------------------------
 
 
+def wait_in_the_broker(session: Session, now: datetime) -> bool:
+    """Whether a delivery was sent to the broker LOST_SOON ago, and nobody has taken it."""
+    query = sa.exists().where(WebhookDelivery.due_at <= now, WebhookDelivery.sent_at < now - LOST_SOON)
+    return bool(session.scalar(sa.select(query)))
+
+
 def take_due(
-    session: Session, now: datetime, job_id: UUID | None = None, limit: int = 200
+    session: Session,
+    now: datetime,
+    job_id: UUID | None = None,
+    *,
+    lost_after: timedelta = LOST_AFTER,
+    limit: int = 200,
 ) -> list[tuple[UUID, int]]:
     """Deliveries whose time has come (of this job), as (job id, seq).
 
-    They count as sent to the broker: until a worker has claimed them, or LOST_AFTER, nobody gets them again.
+    They count as sent to the broker: until a worker has claimed them, or `lost_after`, nobody else gets them.
     """
     query = (
         sa.select(WebhookDelivery)
         .where(
             WebhookDelivery.due_at <= now,
-            sa.or_(WebhookDelivery.sent_at.is_(None), WebhookDelivery.sent_at < now - LOST_AFTER),
+            sa.or_(WebhookDelivery.sent_at.is_(None), WebhookDelivery.sent_at < now - lost_after),
         )
         .order_by(WebhookDelivery.due_at, WebhookDelivery.seq)
         .limit(limit)

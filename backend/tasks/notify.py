@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import logging
 import random
+from datetime import timedelta
 from uuid import UUID
 
 from backend import resources, views
@@ -13,9 +14,10 @@ from backend.errors import DeliveryFailed, TargetGone, TargetRefused
 from backend.jobs import events, queries
 from backend.jobs.models import Job
 from backend.notify.base import Notification
+from backend.queue_depths import queue_depths
 from backend.resources import Resources
 from backend.views import now
-from contract.queues import DELIVER_WEBHOOK
+from contract.queues import DELIVER_WEBHOOK, NOTIFY_QUEUE
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +32,22 @@ def kick(parts: Resources, job: Job) -> None:
     """Starts the job's due deliveries, if there are any. What is not started here, the sweep starts."""
     if not job.webhook:
         return
-    send_due(parts, job.id)
+    _send_due(parts, job.id)
 
 
-def send_due(parts: Resources, job_id: UUID | None = None) -> None:
-    """Puts what is due (of this job) into the queue."""
+def send_all_due(parts: Resources) -> None:
+    """Puts what is due into the queue, once more where it was lost there. Raises `BrokerUnavailable`."""
+    with parts.db.read_scope() as session:
+        waits = events.wait_in_the_broker(session, now())
+    is_lost = waits and not queue_depths(parts.celery, [NOTIFY_QUEUE])[NOTIFY_QUEUE]
+    _send_due(parts, lost_after=events.LOST_SOON if is_lost else events.LOST_AFTER)
+
+
+def _send_due(
+    parts: Resources, job_id: UUID | None = None, lost_after: timedelta = events.LOST_AFTER
+) -> None:
     with parts.db.session_scope() as session:
-        due = events.take_due(session, now(), job_id)
+        due = events.take_due(session, now(), job_id, lost_after=lost_after)
     for one, seq in due:
         send(one, seq)
 

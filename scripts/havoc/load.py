@@ -61,7 +61,6 @@ class Placed:
     order: Order
     task_id: str = ""  # empty: not accepted yet
     job: dict[str, Any] = field(default_factory=dict)  # the newest answer
-    endings: list[str] = field(default_factory=list)  # each end that was seen, one for each run
     canceled: bool = False
     retried: bool = False
     gone_back: list[str] = field(default_factory=list)  # ends that did not last
