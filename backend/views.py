@@ -39,7 +39,7 @@ class Progress(View):
 class WaitingFor(View):
     """Why a job waits."""
 
-    reason: Literal["no_worker_for_model", "ahead_of_you", "cold_load", "quota", "broker"] = Field(
+    reason: Literal["no_worker_for_model", "ahead_of_you", "cold_load", "quota", "review", "broker"] = Field(
         description="Stable: branch on it."
     )
     message: str = Field(description="For people.")

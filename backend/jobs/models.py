@@ -42,6 +42,7 @@ class Job(Base):
         sa.Index("ix_jobs_status_updated_at", "status", "updated_at"),
         sa.Index("ix_jobs_expires_at", "expires_at"),
         sa.Index("ix_jobs_deleted_at", "deleted_at"),
+        sa.Index("ix_jobs_held_at", "held_at"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)  # UUIDv7: its order is the order of creation
@@ -73,6 +74,7 @@ class Job(Base):
     completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     deadline_at: Mapped[datetime] = mapped_column(UtcDateTime)
     cancel_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # as its client asked
+    held_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # its prompts wait for its client's word
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     deleted_at: Mapped[datetime | None] = mapped_column(
         UtcDateTime

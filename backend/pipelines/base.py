@@ -22,6 +22,7 @@ MAX_METADATA_BYTES = 16 * 1024
 WebhookEvent = Literal[
     "job.created",
     "job.started",
+    "job.awaiting_review",
     "job.completed",
     "job.partially_completed",
     "job.failed",

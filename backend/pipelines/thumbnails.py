@@ -136,6 +136,10 @@ class ThumbnailsRequest(JobRequest):
         default=False,
         description="The same request gives the same bytes, whatever is made beside it; it takes longer.",
     )
+    review: bool = Field(
+        default=False,
+        description="Stop when the prompts are written, until `POST /v1/jobs/{task_id}/continue`.",
+    )
     preview: bool = Field(
         default=False, description="`preview` events show the images while they are made, to open streams."
     )

@@ -2,6 +2,7 @@
 
 import logging
 import random
+from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -35,7 +36,8 @@ LONGEST_S = 690
     **PATIENCE,
 )
 def generate_prompts(self: JobTask, *, job_id: str, run: int) -> None:
-    """Writes the job's prompts and its rows, and hands them to the nodes at once, as `map_prompts` does.
+    """Writes the job's prompts and its rows, and hands them to the nodes at once, as `map_prompts` does;
+    or leaves them to their client's review.
 
     A second delivery finds the prompts there and leaves them.
     """
@@ -52,7 +54,9 @@ def generate_prompts(self: JobTask, *, job_id: str, run: int) -> None:
         locked = store.begin(session, job.id, now(), run)
         if locked is None:
             raise Ignore
-        store.plan(session, locked, _plans(locked, prompts), now())
+        store.plan(session, locked, plans_of(locked, prompts), now())
+        if locked.input.get("review"):
+            store.hold(session, locked, now())
         images = gpu.choose(parts, session, locked)
     notify.kick(parts, locked)
     gpu.send(parts, locked, images)
@@ -85,7 +89,7 @@ def _write(task: JobTask, parts: Resources, job: Job) -> list[str]:
         raise task.retry(exc=exc, countdown=wait, max_retries=parts.settings.llm_attempts) from exc
 
 
-def _plans(job: Job, prompts: list[str]) -> list[Plan]:
+def plans_of(job: Job, prompts: Sequence[str]) -> list[Plan]:
     """Seeds follow from the job's own, so that the same request gives the same images."""
     first = job.input["seed"]
     base = job.id.int if first is None else first
