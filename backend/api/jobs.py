@@ -25,8 +25,7 @@ from backend.jobs.models import Status
 from backend.jobs.queries import JobFilter
 from backend.llm.base import MAX_PROMPT_CHARACTERS
 from backend.pipelines import PIPELINES
-from backend.pipelines.base import RequestModel
-from backend.pipelines.thumbnails import MAX_COUNT, Text
+from backend.pipelines.base import MAX_COUNT, RequestModel, Text
 
 MAX_WAIT_S = 60
 PageLimit = Annotated[int, Query(ge=1, le=100, description="How many jobs at most.")]

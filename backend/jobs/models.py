@@ -53,6 +53,7 @@ class Job(Base):
     # `metadata` is taken by SQLAlchemy
     client_metadata: Mapped[dict[str, Any]] = mapped_column("metadata", Json, default=dict)
     webhook: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    output: Mapped[dict[str, Any] | None] = mapped_column(Json)  # what a job without images came to
     total: Mapped[int] = mapped_column(default=0)  # images asked for
     run: Mapped[int] = mapped_column(default=1)  # 1, and one more for each retry
     last_event: Mapped[int] = mapped_column(default=0)  # seq of the newest of its events

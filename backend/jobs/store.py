@@ -327,6 +327,15 @@ def save(
     return job
 
 
+def complete(
+    session: Session, job: Job, output: dict[str, Any], now: datetime, kept_for: timedelta | None = None
+) -> None:
+    """The end of a locked job that is open and makes no images."""
+    job.status, job.output = Status.COMPLETED, output
+    _date(job, now, kept_for)
+    _record_job(session, job, events.ENDINGS[job.status], now)
+
+
 def _complete_image(
     session: Session, job: Job, image: ImageGeneration, done: SavedImage, now: datetime
 ) -> None:

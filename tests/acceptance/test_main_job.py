@@ -101,6 +101,15 @@ def test_prompts_are_reviewed_before_images_are_made(running: Stack) -> None:
     assert all(httpx.get(image["url"]).content for image in job["images"])
 
 
+def test_prompts_alone(running: Stack) -> None:
+    answer = httpx.post(f"{running.url}/v1/prompts", json={"message": "a lighthouse", "count": 5}, timeout=30)
+    task_id = answer.raise_for_status().json()["task_id"]
+    job = running.ended(task_id)
+    assert (job["status"], job["images"]) == ("completed", [])
+    assert len(set(job["output"]["prompts"])) == 5
+    assert [name for _, name in running.events(task_id)][-1] == "completed"
+
+
 def test_celery_users_find_the_end_under_the_same_id(running: Stack) -> None:
     broker = running.env["FANFARE_BROKER_URL"]
     results = running.env.get("FANFARE_RESULT_URL", broker)
