@@ -29,7 +29,7 @@ def _sift(data: bytes) -> Sifted:
     metas = []
     for name, start, end in _boxes(data, 0, len(data)):
         if name == b"ftyp":
-            out[start : start + 4] = b"avif"
+            out[start:end] = _without_films(data[start:end])
         elif name == b"moov":
             out[start - 4 : start] = b"free"
         elif name == b"meta":
@@ -46,6 +46,11 @@ def _sift(data: bytes) -> Sifted:
     total = sum(across * down for across, down in coded)
     # Opacity, a depth map and a thumbnail may stand beside the picture; not more.
     return Sifted("AVIF", bytes(out), width, height, lossy=True, pixels=max(largest, total // 4))
+
+
+def _without_films(brands: bytes) -> bytes:
+    """The kinds of file that it says to be: a single picture."""
+    return brands.replace(b"avis", b"avif").replace(b"msf1", b"mif1")
 
 
 def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:

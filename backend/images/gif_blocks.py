@@ -36,7 +36,8 @@ def _first_picture(data: bytes) -> Sifted:
     width, height = max(width, left + across), max(height, top + down)
     if not across or not down:
         raise Unsound("a GIF of no size")
-    return Sifted("GIF", b"".join(out), width, height)
+    box = left, top, left + across, top + down
+    return Sifted("GIF", b"".join(out), width, height, box=None if box == (0, 0, width, height) else box)
 
 
 def _table_bytes(flags: int) -> int:

@@ -37,6 +37,7 @@ _BROKEN = (
     LookupError,
     EOFError,
     ArithmeticError,
+    RuntimeError,  # of a damaged AVIF
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
@@ -90,7 +91,8 @@ def read(
             image, tables = _pixels_of(file), _tables(file)
             profile = sifted.profile or file.info.get("icc_profile")
             orientation = _orientation(sifted.exif or file.info.get("exif"))
-        image = _upright(to_srgb(image, profile, sifted.gamma), orientation)
+        image = _on_nothing(to_srgb(image, profile, sifted.gamma), sifted.box)
+        image = _upright(image, orientation)
     except _BROKEN as exc:
         raise ImageUnreadable from exc
     image.info = {}  # or what it holds would go into everything that is saved from it
@@ -157,6 +159,15 @@ def _orientation(exif: bytes | None) -> int:
     except _BROKEN:
         return 1
     return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def _on_nothing(image: Image.Image, box: tuple[int, int, int, int] | None) -> Image.Image:
+    """What is around the picture is transparent, as browsers show it; Pillow gives it some colour."""
+    if box is None:
+        return image
+    screen = Image.new("RGBA", image.size)
+    screen.paste(image.crop(box), box[:2])
+    return screen
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:

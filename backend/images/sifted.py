@@ -25,3 +25,4 @@ class Sifted:
     exif: bytes | None = None
     gamma: float | None = None  # where it is not what sRGB has, and no profile says more
     pixels: int = 0  # what the decoder makes on its way, where that is more than width times height
+    box: tuple[int, int, int, int] | None = None  # of the picture on its screen, where it is smaller

@@ -34,8 +34,8 @@ def _extended(extended: memoryview, first: dict[bytes, memoryview]) -> Sifted:
     canvas = _number(extended[4:7]) + 1, _number(extended[7:10]) + 1
     flags = extended[0] & (_HAS_ALPHA | _IS_ANIMATED)
     if flags & _IS_ANIMATED:
-        name, frame = _frame(first.get(b"ANMF", memoryview(b"")), canvas)
-        kept = _chunk(b"ANIM", bytes(6)) + frame  # once over a ground that is clear
+        name, kept = _frame(first.get(b"ANMF", memoryview(b"")), canvas)
+        kept = _chunk(b"ANIM", bytes(6)) + kept  # once over a ground that is clear
     else:
         name, size = _picture(first)
         if size != canvas:
@@ -78,8 +78,8 @@ def _frame(frame: memoryview, canvas: tuple[int, int]) -> tuple[bytes, bytes]:
     name, found = _picture(inner)
     if found != size or left + size[0] > canvas[0] or top + size[1] > canvas[1]:
         raise Unsound("a WebP whose headers contradict each other")
-    content = bytes(frame[:_FRAME_HEADER]) + _opacity(inner) + _chunk(name, inner[name])
-    return name, _chunk(b"ANMF", content)
+    kept = bytes(frame[:_FRAME_HEADER]) + _opacity(inner) + _chunk(name, inner[name])
+    return name, _chunk(b"ANMF", kept)
 
 
 def _picture(chunks: dict[bytes, memoryview]) -> tuple[bytes, tuple[int, int]]:
