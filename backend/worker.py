@@ -2,10 +2,12 @@
 
 import logging
 import secrets
+import signal
 from pathlib import Path
 from typing import Any
 
 from celery import signals
+from celery.beat import Service
 from celery.schedules import crontab
 from celery.utils.dispatch import Signal
 
@@ -43,7 +45,17 @@ def run_beat(settings: Settings) -> None:
     _configure(settings)
     if settings.alive_file:
         _touch_at(signals.after_task_publish, settings.alive_file)  # each sweep that the broker has taken
+    app.conf.beat_max_loop_interval = 1.0  # seconds after which it sees that it is to end
+    signals.beat_init.connect(_end_between_two_rounds)
     app.start(["beat", f"--loglevel={settings.log_level}", "--pidfile="])
+
+
+def _end_between_two_rounds(sender: Service, **_: Any) -> None:  # noqa: ANN401 - Celery's signature
+    """Celery's own handler raises SystemExit wherever the signal comes; redis-py turns one that comes while
+    it reads into a ValueError, and beat would live on.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sender.stop())
 
 
 def _configure(settings: Settings) -> None:

@@ -93,7 +93,9 @@ def _break(parts: System, plan: Sequence[Blow], load: Load, recoveries: Recoveri
     """One fault after the other, each at its time. What saved the jobs is read before the next."""
     recoveries.news()
     for blow in plan:
-        time.sleep(max(load.begun + blow.at_s - time.monotonic(), 0))
+        while (wait_s := load.begun + blow.at_s - time.monotonic()) > 0:
+            _supervise(parts, report)
+            time.sleep(min(wait_s, 0.5))
         if report.struck:
             report.struck[-1].saved_by = in_words(recoveries.news())
             report.say(f"    saved by: {report.struck[-1].saved_by}")
@@ -107,9 +109,9 @@ def _come_to_rest(parts: System, load: Load, report: Report) -> None:
     """Until all jobs have ended and all webhooks have come; or not, and the checks will say so."""
     report.say("Waiting for the last jobs ...")
     begun = time.monotonic()
-    _wait_for_none(load.open, "jobs are open", PATIENCE_S, report)
+    _wait_for_none(parts, load.open, "jobs are open", PATIENCE_S, report)
     report.notes["s from the end of the plan to that of the last job"] = round(time.monotonic() - begun)
-    _wait_for_none(lambda: _pending(parts), "webhooks are due", PATIENCE_S, report)
+    _wait_for_none(parts, lambda: _pending(parts), "webhooks are due", PATIENCE_S, report)
     load.stop()
 
 
@@ -120,11 +122,19 @@ def _pending(parts: System) -> int:
         return 1  # at least
 
 
-def _wait_for_none(count: Callable[[], int], what: str, patience_s: float, report: Report) -> None:
+def _supervise(parts: System, report: Report) -> None:
+    for name in parts.supervise():
+        report.say(f"  {name} had ended by itself, and is started again")
+
+
+def _wait_for_none(
+    parts: System, count: Callable[[], int], what: str, patience_s: float, report: Report
+) -> None:
     """Returns when there are none any more, or when their number hasn't changed for too long."""
     before, changed = -1, time.monotonic()
     told = changed
     while (now := count()) > 0:
+        _supervise(parts, report)
         if now != before:
             before, changed = now, time.monotonic()
         if time.monotonic() - changed > patience_s:
@@ -143,7 +153,9 @@ def _check(parts: System, load: Load, receiver: Receiver, faults: Faults, report
     report.say(f"What nobody has acknowledged comes again, long after its job has ended: {late}")
     if not late.startswith("0 "):
         time.sleep(SETTLE_S)
-    _wait_for_none(lambda: sum(parts.broker.left().values()), "messages are left", BROKER_PATIENCE_S, report)
+    _wait_for_none(
+        parts, lambda: sum(parts.broker.left().values()), "messages are left", BROKER_PATIENCE_S, report
+    )
     report.say("Looking at every job, image, event, webhook and object ...")
     facts = collect(
         load, parts.database_url, parts.files, parts.broker.left(), receiver.url, list(receiver.accepted)

@@ -103,6 +103,7 @@ class System:
     members: dict[str, Member]
     urls: tuple[str, ...]  # of the APIs
     ended_badly: list[str] = field(default_factory=list)
+    told_to_end: set[str] = field(default_factory=set)
 
     def start_all(self) -> None:
         """Returns once everything takes work."""
@@ -121,9 +122,21 @@ class System:
     def stop_beats(self) -> None:
         """Nothing is sent regularly any more; the other worker works on."""
         for name in (WORKERS[0], *BEATS):
+            self.told_to_end.add(name)
             self.members[name].terminate()
             if not self.members[name].ended_well():
                 self.ended_badly.append(name)
+
+    def supervise(self) -> list[str]:
+        """Starts again what has ended by itself, as every supervisor does; which that was."""
+        ended = [
+            name
+            for name, one in self.members.items()
+            if name not in self.told_to_end and one.process and one.process.poll() is not None
+        ]
+        for name in ended:
+            self.members[name].start()
+        return ended
 
     def end(self) -> list[str]:
         """Ends all members in good order, and says which did not end so."""

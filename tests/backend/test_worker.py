@@ -1,6 +1,7 @@
 """Signs of life of worker and beat: a file that is touched as long as they can work, and no longer."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -69,6 +70,21 @@ def test_the_files_are_touched_while_the_broker_is_there_and_only_then(
         own_redis.service.start()
         assert all(touched_within(file, 100) for file in files)
         assert [process.poll() for process in processes] == [None, None]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_beat_ends_also_while_it_waits_for_the_broker(
+    own_redis: RedisServer, tmp_path: Path, number: signal.Signals
+) -> None:
+    # Given a beat in the midst of sending
+    with running(tmp_path / "beat", own_redis.url(0)) as process:
+        assert touched_within(tmp_path / "beat" / "alive", 100)
+        with own_redis.client() as redis:
+            redis.client_pause(3000)
+        time.sleep(1.5)
+        # When it is told to end, then it does
+        process.send_signal(number)
+        assert process.wait(20) == 0, (tmp_path / "beat" / "log").read_text()
 
 
 def test_beat_prunes_once_a_day_at_the_time_that_is_set() -> None:
