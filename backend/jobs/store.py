@@ -14,10 +14,11 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session, selectinload
+from sqlalchemy.orm import Session, selectinload, with_expression
 
 from backend.errors import Conflict, StorageUnavailable
 from backend.jobs import events, ids
+from backend.jobs.endpoints import HAS_LISTENERS
 from backend.jobs.models import ENDED, IdempotencyKey, ImageGeneration, Job, Status
 from contract.messages import FailureCode, GeneratedImage, ImageFailure, ImageStarted
 
@@ -46,7 +47,7 @@ class Fault:
 _LOCKING = (
     sa.select(Job)
     .where(Job.deleted_at.is_(None))
-    .options(selectinload(Job.images))
+    .options(selectinload(Job.images), with_expression(Job.has_listeners, HAS_LISTENERS))
     .with_for_update()
     .execution_options(populate_existing=True)
 )

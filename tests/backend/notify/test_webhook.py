@@ -32,7 +32,7 @@ def notification(url: str) -> Notification:
         timestamp=datetime(2026, 11, 20, 12, 0, tzinfo=timezone(timedelta(hours=2))),
         data={"task_id": "t", "message": "Zürich 東京"},
         url=url,
-        secret=SECRET,
+        secrets=(SECRET,),
     )
 
 
