@@ -35,6 +35,7 @@ class SecretVersions:
 
 # For the statement that locks a job: so events of owners without endpoints cost no question more.
 HAS_LISTENERS = sa.exists().where(WebhookEndpoint.owner == Job.owner, WebhookEndpoint.enabled).correlate(Job)
+_KNOWN = "who listens"
 _LISTENERS = sa.select(WebhookEndpoint.id, WebhookEndpoint.events).where(
     WebhookEndpoint.owner == sa.bindparam("owner"), WebhookEndpoint.enabled
 )
@@ -42,14 +43,23 @@ _LISTENERS = sa.select(WebhookEndpoint.id, WebhookEndpoint.events).where(
 
 def listening(session: Session, job: Job, event_type: str) -> list[UUID]:
     """Endpoints that are to be told of such an event of this job. Asks the database once in a transaction."""
-    if job.has_listeners is False:
-        return []
-    known: dict[str, list[tuple[UUID, list[str]]]] = session.info.setdefault(_LISTENERS, {})
+    known = _known(session)
     if job.owner not in known:
         with session.no_autoflush:
             found = session.execute(_LISTENERS, {"owner": job.owner})
             known[job.owner] = [(row.id, row.events) for row in found]
     return [endpoint_id for endpoint_id, events in known[job.owner] if event_type in events]
+
+
+def nobody_listens(session: Session, owner: str) -> None:
+    """It is known already, in this transaction."""
+    _known(session).setdefault(owner, [])
+
+
+def _known(session: Session) -> dict[str, list[tuple[UUID, list[str]]]]:
+    """Who listens, by owner. A session is one transaction: see `Database.session_scope`."""
+    known: dict[str, list[tuple[UUID, list[str]]]] = session.info.setdefault(_KNOWN, {})
+    return known
 
 
 # -- the owner's endpoints ----------------------------------------------------------------------------

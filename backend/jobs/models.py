@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Mapped, mapped_column, query_expression, relationship
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from backend.db import Base, Json, UtcDateTime
 
@@ -78,8 +78,6 @@ class Job(Base):
         UtcDateTime
     )  # gone for clients; objects being deleted. In the future: not accepted yet, deleted then if it never is
 
-    # Whether endpoints of its owner listen: looked up by `store.lock` with the row. None: not looked up
-    has_listeners: Mapped[bool | None] = query_expression()
     to_tell = False  # not in the database: whether deliveries were recorded for this very object
 
     images: Mapped[list["ImageGeneration"]] = relationship(
