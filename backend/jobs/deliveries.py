@@ -267,5 +267,6 @@ def redeliver(session: Session, delivery: WebhookDelivery, now: datetime) -> Non
         raise Conflict("It is being delivered right now.")
     if attempts[0] >= MOST_ATTEMPTS:
         raise Conflict(f"It was tried {attempts[0]} times: that is enough.")
+    _note_interrupted(session, delivery.id)
     delivery.attempts, delivery.due_at, delivery.sent_at = 0, now, None
     delivery.delivered_at = delivery.last_error = None

@@ -189,6 +189,18 @@ def claimed_in(session: sa.orm.Session, delivery_id: UUID, at: datetime) -> UUID
     return claim.attempt_id
 
 
+def test_what_was_interrupted_can_be_asked_for(database: Database, make_job: MakeJob) -> None:
+    delivery_id = a_delivery(database, make_job)
+    claimed(database, delivery_id, now())
+    later = now() + deliveries.LEASE * 1.1
+    with database.session_scope() as session:
+        deliveries.redeliver(session, locked(session, delivery_id), later)
+    with database.read_scope() as session:
+        row = deliveries.get(session, delivery_id, "local")
+        assert row is not None
+        assert [one.reason for one in row.log] == [deliveries.INTERRUPTED]
+
+
 def test_reasons_are_short(database: Database, make_job: MakeJob) -> None:
     attempt_id = claimed(database, a_delivery(database, make_job), now())
     with database.session_scope() as session:
