@@ -43,7 +43,7 @@ def in_words(default: Any) -> str:
     if isinstance(default, SecretStr):
         return default.get_secret_value()
     if isinstance(default, list):
-        return ",".join(map(str, default))
+        return ",".join(str(one) for one in default)
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 

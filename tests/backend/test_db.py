@@ -140,14 +140,14 @@ def test_many_writers_wait_for_each_other(database: Database) -> None:
 def test_deliveries_live_through_the_change_of_their_table(database_url: str) -> None:
     # Given a database of before there were endpoints, with one delivery that is due and one that was made
     moment, job_id = datetime(2026, 11, 20, 12, tzinfo=UTC), UUID("01939c5e-8b1d-7f60-a7c2-e4d6b8f0a1c3")
-    migrate(database_url, "0004")
+    migrate(database_url, "0005")
     database = Database(database_url)
     given = {"id": job_id, "at": moment}
     with database.session_scope() as session:
         for statement in (OLD_JOB, OLD_EVENTS, OLD_DELIVERIES):
             session.execute(sa.text(statement).bindparams(*TYPED), given)
     # When it is migrated
-    migrate(database_url, "0005")
+    migrate(database_url, "0006")
     # Then both are there, in their order, and the one is to be sent again
     with database.session_scope() as session:
         made, due = deliveries.page(session, "ann", Wanted(), 9, before=None, after=None)[::-1]
@@ -156,7 +156,7 @@ def test_deliveries_live_through_the_change_of_their_table(database_url: str) ->
         assert (due.event.type, due.attempts, due.due_at, due.sent_at) == ("job.failed", 2, moment, None)
         assert deliveries.take_due(session, datetime.now(UTC)) == [due.id]
     # And there is a way back
-    migrate(database_url, "0004")
+    migrate(database_url, "0005")
     with database.read_scope() as session:
         rows = session.execute(sa.text("SELECT seq, attempts FROM webhook_deliveries ORDER BY seq"))
         assert [tuple(row) for row in rows] == [(1, 1), (12, 2)]
