@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,6 +16,7 @@ from backend import retention
 from backend.celery_app import BROKER_ERRORS
 from backend.errors import (
     BrokerUnavailable,
+    Conflict,
     DatabaseUnavailable,
     FieldError,
     IdempotencyConflict,
@@ -31,6 +32,7 @@ from backend.pipelines import PIPELINES
 from backend.pipelines.base import JobRequest, Pipeline, Prepared
 from backend.resources import Resources
 from backend.tasks import lifecycle, notify
+from backend.tasks.prompts import plans_of
 from backend.views import now
 from contract.queues import priority_of
 
@@ -244,6 +246,27 @@ def retry(resources: Resources, job_id: UUID, owner: str) -> None:
     with resources.db.session_scope() as session:
         job = _owned(session, job_id, owner)
         store.retry(session, job, now(), deadline)
+        band = _dispatching(session, job)
+    _publish_or_leave(resources, job, band)
+
+
+def go_on(resources: Resources, job_id: UUID, owner: str, prompts: Sequence[str] | None) -> None:
+    """Lets a job go on that waits for a review; `prompts`: with these in place of its own.
+
+    Raises `NotFound`, `Conflict` where it waits for none, `InvalidRequest`, `QuotaReached` or `QueueFull`.
+    """
+    deadline = timedelta(seconds=resources.settings.job_deadline_s)
+    if prompts is not None and len(prompts) > (most := resources.settings.max_count):
+        error = FieldError("#/prompts", f"must be at most {most}")
+        raise InvalidRequest("There are too many prompts.", errors=(error,))
+    with resources.db.session_scope() as session:
+        job = _owned(session, job_id, owner)
+        if job.held_at is None:
+            raise Conflict(f"The job waits for no review: it is {job.status.value}.")
+        plans = None if prompts is None else plans_of(job, prompts)
+        if plans is not None and len(plans) > job.total:
+            admission.admit(session, owner, len(plans) - job.total, _limits(resources))
+        store.go_on(session, job, plans, now(), deadline)
         band = _dispatching(session, job)
     _publish_or_leave(resources, job, band)
 

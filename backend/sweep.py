@@ -37,7 +37,7 @@ def sweep() -> None:
         return
     try:
         for part in (
-            _dispatch_waiting, rescue.rescue, _move_forward, _cancel_late, _fail_overdue, notify.send_due,
+            _dispatch_waiting, rescue.rescue, _move_forward, _cancel_late, _fail_overdue, notify.send_all_due,
             _expire, _erase_deleted, _forget_keys,
         ):  # fmt: skip
             _do(part, parts)

@@ -39,7 +39,7 @@ class Progress(View):
 class WaitingFor(View):
     """Why a job waits."""
 
-    reason: Literal["no_worker_for_model", "ahead_of_you", "cold_load", "quota", "broker"] = Field(
+    reason: Literal["no_worker_for_model", "ahead_of_you", "cold_load", "quota", "review", "broker"] = Field(
         description="Stable: branch on it."
     )
     message: str = Field(description="For people.")
@@ -147,6 +147,9 @@ class Job(View):
     progress: Progress
     input: dict[str, JsonValue] = Field(description="The request, with its defaults filled in.")
     images: list[Image] = Field(description="One per prompt; empty until the prompts are written.")
+    output: dict[str, JsonValue] | None = Field(
+        default=None, description="What a job without images came to, once it is completed."
+    )
     error: Error | None = Field(default=None, description="Why the job as a whole failed, if it did.")
     metadata: dict[str, JsonValue] = Field(description="As you sent it.")
     created_at: datetime = Field(description="When it was accepted.")
@@ -178,6 +181,7 @@ def render(
         progress=progress_of(row, fractions or {}),
         input=row.input,
         images=[render_image(resources, image, row.input) for image in row.images],
+        output=row.output,
         error=_error(row.error_code, row.error_message, row.error_retryable),
         metadata=row.client_metadata,
         created_at=row.created_at,
@@ -202,8 +206,8 @@ def progress_of(row: JobRow, fractions: dict[int, float]) -> Progress:
             completed, done = completed + 1, done + 0.95
         elif image.status is Status.IN_PROGRESS:
             done += 0.9 * fractions.get(image.index, 0.0)
-    total = max(row.total, len(row.images), 1)
-    fraction = 1.0 if row.status in ENDED else min(round(done / total, 4), 0.99)
+    total = max(row.total, len(row.images))
+    fraction = 1.0 if row.status in ENDED else min(round(done / max(total, 1), 4), 0.99)
     return Progress(completed=completed, failed=failed, total=total, fraction=fraction)
 
 

@@ -10,6 +10,7 @@ from contract.addresses import amqp_tls, celery_url, is_amqp, sentinels
 
 FETCH_REFERENCES = "fanfare.fetch_references"
 GENERATE_PROMPTS = "fanfare.generate_prompts"
+WRITE_PROMPTS = "fanfare.write_prompts"
 MAP_PROMPTS = "fanfare.map_prompts"
 GENERATE_IMAGE = "fanfare.generate_image"
 SAVE_IMAGES = "fanfare.save_images"
@@ -27,6 +28,7 @@ CPU_QUEUES = (DEFAULT_QUEUE, LLM_QUEUE, MEDIA_QUEUE, NOTIFY_QUEUE)
 TASK_ROUTES: dict[str, dict[str, str]] = {
     FETCH_REFERENCES: {"queue": MEDIA_QUEUE},
     GENERATE_PROMPTS: {"queue": LLM_QUEUE},
+    WRITE_PROMPTS: {"queue": LLM_QUEUE},
     MAP_PROMPTS: {"queue": DEFAULT_QUEUE},
     SAVE_IMAGES: {"queue": MEDIA_QUEUE},
     TAKE_REPORTS: {"queue": DEFAULT_QUEUE},

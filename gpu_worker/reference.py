@@ -22,11 +22,12 @@ from gpu_worker.transfer import FIRST_PAUSE_S, TransferFailed, tried_again
 TIMEOUT_S = 60.0  # for one file, all tries together
 LONGEST_TRY_S = 20.0  # after which a silent storage is asked anew
 
-FORMATS = ("PNG", "JPEG", "WEBP")  # nothing else is even tried
+FORMATS = ("PNG",)  # what the backend makes of whatever it was sent; nothing else is even tried
+CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}  # of it: those that make the picture
+MAX_CHUNKS = 10_000
 MODES = {"1", "L", "LA", "P", "RGB", "RGBA"}  # of 8 bits: what can be converted without surprises
 MAX_PIXELS = 32 * 1024 * 1024  # the backend sends what the image needs, which is less
 MAX_SIDE = 16_384  # pixels
-JPEG_PIXELS_PER_BYTE = 600  # more can't be said in JPEG: the rest would be made up
 
 EXPIRED = Failure(  # the code that has the whole message signed anew, and this image made again
     FailureCode.UPLOAD_EXPIRED, "The storage no longer hands out what the image starts from.", retryable=True
@@ -53,7 +54,7 @@ _PASSING_STATUSES = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatu
 
 # What Pillow raises for broken files: it lets out whatever its parsers trip over.
 _BROKEN = (
-    OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError,
+    OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, ArithmeticError, RuntimeError,
     struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning,
 )  # fmt: skip
 
@@ -139,9 +140,10 @@ def _failure_of(status: int) -> Failure:
 def open_image(content: bytes, mode: Literal["RGB", "L"]) -> Image.Image:
     """The picture in this mode, without metadata. Its header is judged before its pixels are decoded."""
     try:
+        _check_chunks(content)
         with Image.open(BytesIO(content), formats=FORMATS) as file:
             assert isinstance(file, ImageFile.ImageFile)
-            _check_header(file, len(content))
+            _check_header(file)
             file.load()
             image = file.convert(mode)
             image = image.copy() if image is file else image  # a file knows more than its pixels
@@ -151,13 +153,24 @@ def open_image(content: bytes, mode: Literal["RGB", "L"]) -> Image.Image:
     return image
 
 
-def _check_header(file: ImageFile.ImageFile, length: int) -> None:
+def _check_chunks(content: bytes) -> None:
+    """Texts, profiles and frames are none of the backend's: Pillow would unpack and keep them."""
+    at = 8  # after the signature
+    for _ in range(MAX_CHUNKS):
+        if at + 8 > len(content):
+            break
+        length, name = struct.unpack_from(">I4s", content, at)
+        if name not in CHUNKS:
+            raise ReferenceFailed(NOT_AN_IMAGE, f"a chunk {name!r}")
+        if name == b"IEND":
+            return
+        at += 12 + length
+    raise ReferenceFailed(NOT_AN_IMAGE, "no PNG, or without an end")
+
+
+def _check_header(file: ImageFile.ImageFile) -> None:
     width, height = file.size
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         raise ReferenceFailed(NOT_AN_IMAGE, f"{width}x{height} pixels")
-    if getattr(file, "n_frames", 1) != 1:
-        raise ReferenceFailed(NOT_AN_IMAGE, "several frames")
     if file.mode not in MODES:
         raise ReferenceFailed(NOT_AN_IMAGE, f"mode {file.mode}")
-    if file.format == "JPEG" and width * height > length * JPEG_PIXELS_PER_BYTE:
-        raise ReferenceFailed(NOT_AN_IMAGE, "ends before its last pixel")

@@ -48,9 +48,9 @@ _JOB: dict[str, Any] = {
         "message": "autumn sale for a small bookshop", "count": 2, "model": "sdxl", "width": 1024,
         "height": 1024, "steps": None, "guidance": None, "negative_prompt": None, "scheduler": None,
         "loras": [{"name": "watercolour", "weight": 0.8}], "title": None, "seed": 42, "reproducible": False,
-        "preview": True, "output_format": "webp", "thumbnail_sizes": [512],
+        "review": False, "preview": True, "output_format": "webp", "thumbnail_sizes": [512],
     },
-    "images": [_GOOD_IMAGE, _FAILED_IMAGE], "error": None, "metadata": {"order": "17"},
+    "images": [_GOOD_IMAGE, _FAILED_IMAGE], "output": None, "error": None, "metadata": {"order": "17"},
     "created_at": "2026-01-01T00:00:00Z", "started_at": "2026-01-01T00:00:00.310000Z",
     "completed_at": "2026-01-01T00:00:04.200000Z", "cancel_at": None, "expires_at": None,
     "urls": {

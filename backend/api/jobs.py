@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from pydantic import AwareDatetime, BeforeValidator, Field
+from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field
 
 from backend import submit, views
 from backend.api import paging, present
@@ -14,11 +14,14 @@ from backend.api.answers import Answer, AnswersDep
 from backend.api.dependencies import OwnerDep, RatedOwnerDep, ResourcesDep, TaskId
 from backend.api.documentation import header, problems
 from backend.api.feed import FeedDep
+from backend.api.json_body import StrictRoute
 from backend.errors import FieldError, InvalidRequest
 from backend.jobs import queries
 from backend.jobs.models import Status
 from backend.jobs.queries import JobFilter
+from backend.llm.base import MAX_PROMPT_CHARACTERS
 from backend.pipelines import PIPELINES
+from backend.pipelines.base import MAX_COUNT, RequestModel, Text
 
 MAX_WAIT_S = 60
 PageLimit = Annotated[int, Query(ge=1, le=100, description="How many jobs at most.")]
@@ -35,7 +38,22 @@ def _check_moment(value: object) -> object:
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_check_moment)]
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = APIRouter(prefix="/jobs", tags=["jobs"], route_class=StrictRoute)
+
+
+class ContinueRequest(RequestModel):
+    """What a review came to."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"prompts": ["A bookshop window at dusk", "A stack of old books"]}]}
+    )
+
+    prompts: list[Annotated[Text, Field(max_length=MAX_PROMPT_CHARACTERS)]] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_COUNT,
+        description="In place of those that were written, one image each; null: as they are.",
+    )
 
 
 class JobPage(views.View):
@@ -181,6 +199,21 @@ def cancel_job(task_id: TaskId, resources: ResourcesDep, owner: OwnerDep) -> vie
 def retry_job(task_id: TaskId, resources: ResourcesDep, owner: RatedOwnerDep) -> views.Job:
     """Runs again what failed, under the same id; the good images stay as they are."""
     submit.retry(resources, task_id, owner)
+    return present.read(resources, task_id, owner)
+
+
+@router.post(
+    "/{task_id}/continue",
+    status_code=202,
+    operation_id="continue_job",
+    responses=problems(400, 401, 404, 409, 413, 415, 422, 429, 503)
+    | {202: {"description": "The job, at work again."}},
+)
+def continue_job(
+    task_id: TaskId, body: ContinueRequest, resources: ResourcesDep, owner: RatedOwnerDep
+) -> views.Job:
+    """Lets a job go on that waits for a review of its prompts, with those that you send or as they are."""
+    submit.go_on(resources, task_id, owner, body.prompts)
     return present.read(resources, task_id, owner)
 
 

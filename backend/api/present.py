@@ -56,6 +56,8 @@ def why_waiting(resources: Resources, session: Session, job: Job) -> WaitingFor 
     """Why nobody is at work on the job, if nobody is."""
     if job.status in ENDED or any(_in_hand(image.status, image.generated_at) for image in job.images):
         return None
+    if job.held_at:
+        return WaitingFor(reason="review", message="Its prompts wait for your word: continue it.")
     snapshot = resources.nodes.snapshot()
     if not snapshot.reachable or (job.status is Status.PENDING and job.dispatched_at is None):
         return WaitingFor(

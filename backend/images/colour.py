@@ -8,15 +8,24 @@ _SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 _COLOUR_SPACES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # of a profile -> Pillow's mode
 
 
-def to_srgb(file: Image.Image) -> Image.Image:
-    """RGB, or RGBA where at least one pixel is not opaque."""
-    profile = file.info.get("icc_profile")
-    image, alpha = _split_alpha(_to_8_bits(file))
-    image = _apply_profile(image, profile) if profile else image
+def to_srgb(image: Image.Image, profile: bytes | None, gamma: float | None) -> Image.Image:
+    """RGB, or RGBA where at least one pixel is not opaque. What was given isn't kept."""
+    image, alpha = _split_alpha(_to_8_bits(image))
+    if profile:
+        image = _apply_profile(image, profile)
+    elif gamma and image.mode in ("L", "RGB"):
+        image = image.point(_curve(gamma) * len(image.getbands()))
     image = image if image.mode == "RGB" else image.convert("RGB")
     if alpha is not None and alpha.getextrema() != (255, 255):
         image.putalpha(alpha)
     return image
+
+
+def _curve(gamma: float) -> list[int]:
+    """From levels that are light to the power of `gamma` to those of sRGB."""
+    light = [(level / 255) ** (1 / gamma) for level in range(256)]
+    srgb = [12.92 * one if one <= 0.0031308 else 1.055 * one ** (1 / 2.4) - 0.055 for one in light]
+    return [round(255 * one) for one in srgb]
 
 
 def _to_8_bits(file: Image.Image) -> Image.Image:
@@ -35,10 +44,10 @@ def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """Colour and opacity apart: profiles speak of colour only."""
     if image.has_transparency_data:
         grey = image.mode in ("1", "L", "LA", "La")
-        layered = image.convert("RGBA")
-        alpha = layered.getchannel("A")
-        colour = layered.convert("RGB")
-        return (colour.convert("L") if grey else colour), alpha
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        alpha = image.getchannel("A")
+        image = image.convert("L" if grey else "RGB")
+        return image, alpha
     if image.mode in ("L", "RGB", "CMYK"):
         return image, None
     return image.convert("L" if image.mode == "1" else "RGB"), None

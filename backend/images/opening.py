@@ -9,6 +9,8 @@ from PIL import Image, ImageFile
 
 from backend.errors import ImageUnreadable
 from backend.images.colour import to_srgb
+from backend.images.sifted import Sifted
+from backend.images.sifting import sift
 from backend.images.thumbnails import fit
 
 # Only these are ever tried: Pillow alone would open PostScript and much more.
@@ -16,13 +18,12 @@ ORIGINALS = ("PNG", "JPEG", "WEBP")
 CONTENT_TYPES = {
     "PNG": "image/png",
     "JPEG": "image/jpeg",
-    "MPO": "image/jpeg",  # several JPEGs in one file, as some cameras make them
     "WEBP": "image/webp",
     "AVIF": "image/avif",
+    "GIF": "image/gif",
 }
 
 MAX_SIDE = 30_000  # pixels
-MAX_FRAMES = 200  # only the first is looked at
 JPEG_PIXELS_PER_BYTE = (
     600  # more can't be said in JPEG, not even of a plain colour: the rest would be made up
 )
@@ -36,6 +37,7 @@ _BROKEN = (
     LookupError,
     EOFError,
     ArithmeticError,
+    RuntimeError,  # of a damaged AVIF
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
@@ -61,6 +63,8 @@ class Original:
     image: Image.Image  # as `open_original` gives it, or smaller where that was enough
     size: tuple[int, int]  # of the original, upright
     content_type: str
+    lossy: bool = False  # how it was stored
+    tables: tuple[tuple[int, ...], ...] = ()  # of a JPEG: how coarsely
 
 
 def open_original(data: bytes, *, max_pixels: int) -> Image.Image:
@@ -79,53 +83,91 @@ def read(
     Where `at_least` pixels on the longer side are enough, a JPEG is decoded at a fraction of its size.
     """
     try:
-        with Image.open(BytesIO(data), formats=formats) as file:
-            assert isinstance(file, ImageFile.ImageFile)
-            _check_header(file, len(data), max_pixels)
-            size, content_type = file.size, CONTENT_TYPES[file.format or ""]
+        sifted = _sifted(data, max_pixels, formats)
+        with _opened(sifted, max_pixels) as file:
             if at_least is not None:
-                file.draft(None, fit(size, at_least))
-            orientation = _orientation(file)
+                file.draft(None, fit(file.size, at_least))
             file.load()
-            image = _upright(to_srgb(file), orientation)
-            image = image.copy() if image is file else image  # a file knows more than its pixels
+            image, tables = _pixels_of(file), _tables(file)
+            profile = sifted.profile or file.info.get("icc_profile")
+            orientation = _orientation(sifted.exif or file.info.get("exif"))
+        image = _on_nothing(to_srgb(image, profile, sifted.gamma), sifted.box)
+        image = _upright(image, orientation)
     except _BROKEN as exc:
         raise ImageUnreadable from exc
-    image.info = {}  # or the profile and more would go into everything that is saved from it
+    image.info = {}  # or what it holds would go into everything that is saved from it
+    size = sifted.width, sifted.height
     if orientation >= 5:
         size = size[1], size[0]
-    return Original(image, size, content_type)
+    return Original(image, size, CONTENT_TYPES[sifted.fmt], sifted.lossy, tables)
 
 
 def content_type_of(data: bytes, *, max_pixels: int, formats: tuple[str, ...] = ORIGINALS) -> str:
     """What it is, by its header; its pixels are not looked at. Raises `ImageUnreadable`."""
     try:
-        with Image.open(BytesIO(data), formats=formats) as file:
-            assert isinstance(file, ImageFile.ImageFile)
-            _check_header(file, len(data), max_pixels)
-            return CONTENT_TYPES[file.format or ""]
+        sifted = _sifted(data, max_pixels, formats)
+        with _opened(sifted, max_pixels):
+            return CONTENT_TYPES[sifted.fmt]
     except _BROKEN as exc:
         raise ImageUnreadable from exc
 
 
-def _check_header(file: ImageFile.ImageFile, length: int, max_pixels: int) -> None:
-    """Refuses, before anything is decoded, what would take too much of this machine."""
-    width, height = file.size
+def _sifted(data: bytes, max_pixels: int, formats: tuple[str, ...]) -> Sifted:
+    """Refuses, before any decoder is asked, what would take too much of this machine."""
+    sifted = sift(data, formats)
+    _check_size(sifted.width, sifted.height, max_pixels)
+    if sifted.pixels > max_pixels:
+        raise ImageUnreadable(f"The image has {sifted.pixels} pixels inside; {max_pixels} are taken at most.")
+    if sifted.fmt == "JPEG" and sifted.width * sifted.height > len(sifted.data) * JPEG_PIXELS_PER_BYTE:
+        raise ImageUnreadable("The image ends before its last pixel.")
+    return sifted
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels or max(width, height) > MAX_SIDE:
         raise ImageUnreadable(f"The image has {width}x{height} pixels; {max_pixels} are taken at most.")
-    if getattr(file, "n_frames", 1) > MAX_FRAMES:
-        raise ImageUnreadable("The image has too many frames.")
-    if file.format in ("JPEG", "MPO") and width * height > length * JPEG_PIXELS_PER_BYTE:
-        raise ImageUnreadable("The image ends before its last pixel.")
 
 
-def _orientation(file: Image.Image) -> int:
+def _opened(sifted: Sifted, max_pixels: int) -> ImageFile.ImageFile:
+    """Raises `_BROKEN`, or `ImageUnreadable`."""
+    file = Image.open(BytesIO(sifted.data), formats=(sifted.fmt,))
+    assert isinstance(file, ImageFile.ImageFile)
+    _check_size(*file.size, max_pixels)  # what the decoder will make room for
+    if file.size != (sifted.width, sifted.height):
+        raise ImageUnreadable("The image contradicts itself about its size.")
+    return file
+
+
+def _pixels_of(file: ImageFile.ImageFile) -> Image.Image:
+    """Apart from the file, which holds the decoder's memory, and not copied."""
+    return file._new(file.im)
+
+
+def _tables(file: Image.Image) -> tuple[tuple[int, ...], ...]:
+    given: dict[int, list[int]] = getattr(file, "quantization", {})
+    return tuple(tuple(given[number]) for number in sorted(given))
+
+
+def _orientation(exif: bytes | None) -> int:
     """How the camera was held, 1 to 8. Broken EXIF data are none: the picture may still be good."""
+    if not exif:
+        return 1
+    found = Image.Exif()
     try:
-        found = file.getexif().get(_ORIENTATION, 1)
+        found.load(exif)
+        orientation = found.get(_ORIENTATION, 1)
     except _BROKEN:
         return 1
-    return found if isinstance(found, int) and 1 <= found <= 8 else 1
+    return orientation if isinstance(orientation, int) and 1 <= orientation <= 8 else 1
+
+
+def _on_nothing(image: Image.Image, box: tuple[int, int, int, int] | None) -> Image.Image:
+    """What is around the picture is transparent, as browsers show it; Pillow gives it some colour."""
+    if box is None:
+        return image
+    screen = Image.new("RGBA", image.size)
+    screen.paste(image.crop(box), box[:2])
+    return screen
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:

@@ -12,6 +12,8 @@ ThumbnailFormat = Literal["webp", "avif"]
 WEBP_OPTIONS = {"quality": 82, "method": 4}
 AVIF_OPTIONS = {"quality": 65, "speed": 8, "max_threads": 1}  # the threads are ours: images side by side
 
+THUMBNAIL_BOX = (200, 200)  # pixels
+
 
 @dataclass(frozen=True)
 class Thumbnail:
@@ -32,6 +34,18 @@ def make_thumbnails(image: Image.Image, sizes: Sequence[int], fmt: ThumbnailForm
     for size in sorted({min(size, max(image.size)) for size in sizes}, reverse=True):
         made.append(_shrink(image, made, size))
     return [_encode(one, fmt) for one in reversed(made)]
+
+
+def make_boxed_thumbnails(
+    image: Image.Image, boxes: Sequence[tuple[int, int]] = (THUMBNAIL_BOX,), fmt: ThumbnailFormat = "webp"
+) -> list[Thumbnail]:
+    """One per box (width, height), as large as fits into it; else as `make_thumbnails`."""
+    return make_thumbnails(image, [_longer_side_in(image.size, box) for box in boxes], fmt)
+
+
+def _longer_side_in(size: tuple[int, int], box: tuple[int, int]) -> int:
+    scale = min(box[0] / size[0], box[1] / size[1])
+    return max(int(max(size) * scale + 1e-9), 1)
 
 
 def _shrink(image: Image.Image, made: Sequence[Image.Image], size: int) -> Image.Image:

@@ -80,7 +80,7 @@ def held_back(session: Session, owner: str, limit: int = 20) -> list[UUID]:
         ImageGeneration.queued_at.is_(None),
     )
     query = sa.select(Job.id, Job.input["priority"].as_string()).where(
-        Job.owner == owner, Job.status.in_(OPEN), Job.deleted_at.is_(None), unsent
+        Job.owner == owner, Job.status.in_(OPEN), Job.deleted_at.is_(None), Job.held_at.is_(None), unsent
     )
     found = sorted((place_of(priority), job_id) for job_id, priority in session.execute(query))
     return [job_id for _, job_id in found[:limit]]

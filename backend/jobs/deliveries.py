@@ -17,9 +17,8 @@ from backend.jobs import endpoints, ids
 from backend.jobs.models import Job, JobEvent, WebhookAttempt, WebhookDelivery
 
 LEASE = timedelta(seconds=60)  # a delivery in hand is not begun again for this long
-LOST_AFTER = timedelta(
-    minutes=5
-)  # a delivery in the broker counts as lost if nobody has taken it for so long
+# A delivery in the broker counts as lost if nobody has taken it for so long; the first: of an empty queue
+LOST_SOON, LOST_AFTER = timedelta(minutes=1), timedelta(minutes=5)
 MOST_ATTEMPTS = 100  # at one delivery, those that were asked for included
 MOST_CHARACTERS = 500  # of a reason
 
@@ -87,16 +86,29 @@ def record(session: Session, job: Job, event: JobEvent) -> None:
 # -- on their way -------------------------------------------------------------------------------------
 
 
-def take_due(session: Session, now: datetime, job_id: UUID | None = None, limit: int = 200) -> list[UUID]:
+def wait_in_the_broker(session: Session, now: datetime) -> bool:
+    """Whether a delivery was sent to the broker LOST_SOON ago, and nobody has taken it."""
+    query = sa.exists().where(WebhookDelivery.due_at <= now, WebhookDelivery.sent_at < now - LOST_SOON)
+    return bool(session.scalar(sa.select(query)))
+
+
+def take_due(
+    session: Session,
+    now: datetime,
+    job_id: UUID | None = None,
+    *,
+    lost_after: timedelta = LOST_AFTER,
+    limit: int = 200,
+) -> list[UUID]:
     """Deliveries whose time has come (of this job).
 
-    They count as sent to the broker: until a worker has claimed them, or LOST_AFTER, nobody gets them again.
+    They count as sent to the broker: until a worker has claimed them, or `lost_after`, nobody else gets them.
     """
     query = (
         sa.select(WebhookDelivery)
         .where(
             WebhookDelivery.due_at <= now,
-            sa.or_(WebhookDelivery.sent_at.is_(None), WebhookDelivery.sent_at < now - LOST_AFTER),
+            sa.or_(WebhookDelivery.sent_at.is_(None), WebhookDelivery.sent_at < now - lost_after),
         )
         .order_by(WebhookDelivery.due_at, WebhookDelivery.id)
         .limit(limit)

@@ -36,6 +36,7 @@ _COME_BEFORE = (  # open jobs of the same owner for the same model
     Job.owner == sa.bindparam("owner"),
     Job.status.in_(OPEN),
     Job.deleted_at.is_(None),
+    Job.held_at.is_(None),
     Job.input["model"].as_string().is_not_distinct_from(sa.bindparam("model")),
     sa.or_(
         sa.bindparam("place") > _PLACE_OF_IT,

@@ -42,6 +42,7 @@ class Job(Base):
         sa.Index("ix_jobs_status_updated_at", "status", "updated_at"),
         sa.Index("ix_jobs_expires_at", "expires_at"),
         sa.Index("ix_jobs_deleted_at", "deleted_at"),
+        sa.Index("ix_jobs_held_at", "held_at"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)  # UUIDv7: its order is the order of creation
@@ -52,6 +53,7 @@ class Job(Base):
     # `metadata` is taken by SQLAlchemy
     client_metadata: Mapped[dict[str, Any]] = mapped_column("metadata", Json, default=dict)
     webhook: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    output: Mapped[dict[str, Any] | None] = mapped_column(Json)  # what a job without images came to
     total: Mapped[int] = mapped_column(default=0)  # images asked for
     run: Mapped[int] = mapped_column(default=1)  # 1, and one more for each retry
     last_event: Mapped[int] = mapped_column(default=0)  # seq of the newest of its events
@@ -73,6 +75,7 @@ class Job(Base):
     completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     deadline_at: Mapped[datetime] = mapped_column(UtcDateTime)
     cancel_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # as its client asked
+    held_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # its prompts wait for its client's word
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     deleted_at: Mapped[datetime | None] = mapped_column(
         UtcDateTime

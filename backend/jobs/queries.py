@@ -145,6 +145,7 @@ def demand(session: Session, models: Collection[str]) -> dict[str, Demand]:
             ImageGeneration.model.in_(models),
             ImageGeneration.status.in_(OPEN),
             ImageGeneration.generated_at.is_(None),
+            ImageGeneration.job_id.not_in(sa.select(Job.id).where(Job.held_at.is_not(None))),
         )
         .group_by(ImageGeneration.model, ImageGeneration.status)
     )
@@ -225,6 +226,7 @@ def silent(session: Session, older_than: datetime, limit: int = 500) -> list[UUI
             Job.dispatched_at < older_than,
             Job.updated_at < older_than,
             Job.deleted_at.is_(None),
+            Job.held_at.is_(None),
             sa.or_(
                 ~unmade.where(ImageGeneration.queued_at.is_not(None)),
                 unmade.where(ImageGeneration.queued_at.is_(None)),

@@ -196,6 +196,27 @@ def plan(session: Session, job: Job, plans: Sequence[Plan], now: datetime) -> No
     events.record(session, job, "job.planned", _job_data(job), now)
 
 
+def hold(session: Session, job: Job, now: datetime) -> None:
+    """The prompts of a locked job are written: no image is made before its client says so."""
+    job.held_at = now
+    _record_job(session, job, "job.awaiting_review", now)
+
+
+def go_on(
+    session: Session, job: Job, plans: Sequence[Plan] | None, now: datetime, deadline: timedelta
+) -> None:
+    """Its client has said so, of a locked job that is held; `plans`: with other prompts in place of those
+    that were written. It has all its time from now on.
+    """
+    job.held_at, job.deadline_at = None, now + deadline
+    job.updated_at = now
+    if plans is not None:
+        session.execute(sa.delete(ImageGeneration).where(ImageGeneration.job_id == job.id))
+        session.refresh(job, ["images"])
+        job.total = len(plans)
+        plan(session, job, plans, now)
+
+
 def unmade(job: Job) -> list[ImageGeneration]:
     """The images that are still to be made in this run."""
     return [image for image in job.images if image.status not in ENDED and image.generated_at is None]
@@ -207,8 +228,8 @@ def is_made(job: Job) -> bool:
 
 
 def unsent(job: Job) -> list[ImageGeneration]:
-    """Images that are to be made and that the broker was not given yet."""
-    return [image for image in unmade(job) if image.queued_at is None]
+    """Images that are to be made and that the broker was not given yet; none while the job is held."""
+    return [] if job.held_at else [image for image in unmade(job) if image.queued_at is None]
 
 
 def not_sent(session: Session, image_ids: Collection[UUID]) -> None:
@@ -315,6 +336,15 @@ def save(
     return job
 
 
+def complete(
+    session: Session, job: Job, output: dict[str, Any], now: datetime, kept_for: timedelta | None = None
+) -> None:
+    """The end of a locked job that is open and makes no images."""
+    job.status, job.output = Status.COMPLETED, output
+    _date(job, now, kept_for)
+    _record_job(session, job, events.ENDINGS[job.status], now)
+
+
 def _complete_image(
     session: Session, job: Job, image: ImageGeneration, done: SavedImage, now: datetime
 ) -> None:
@@ -343,7 +373,7 @@ def _end(session: Session, job: Job, now: datetime, kept_for: timedelta | None) 
 
 
 def _date(job: Job, now: datetime, kept_for: timedelta | None) -> None:
-    job.completed_at = now
+    job.completed_at, job.held_at = now, None
     job.expires_at = now + kept_for if kept_for else None
 
 

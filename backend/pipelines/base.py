@@ -1,6 +1,7 @@
 """What a pipeline is: a request schema, and a function that builds a Celery canvas."""
 
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Protocol
@@ -18,10 +19,17 @@ from backend.jobs.store import Plan
 from backend.resources import Resources
 
 MAX_METADATA_BYTES = 16 * 1024
+MAX_MESSAGE_CHARACTERS = 16_000
+MAX_COUNT = 100
+MAX_SEED = 2**32 - 1
+MAX_SIDE = 4096  # pixels; a model's own limit is usually lower
+
+_ALLOWED_CONTROLS = "\n\r\t"
 
 WebhookEvent = Literal[
     "job.created",
     "job.started",
+    "job.awaiting_review",
     "job.completed",
     "job.partially_completed",
     "job.failed",
@@ -40,6 +48,21 @@ class RequestModel(BaseModel):
     """Base of all that clients send: what is not declared is refused, and "4" is no number."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _check_text(value: str) -> str:
+    """Text in any script; no control characters, no halves of characters, not only blanks."""
+    for character in value:
+        category = unicodedata.category(character)
+        if category == "Cs" or (category == "Cc" and character not in _ALLOWED_CONTROLS):
+            raise ValueError("control characters are not allowed")
+    if not value.strip():
+        raise ValueError("must not be blank")
+    return value
+
+
+Text = Annotated[str, AfterValidator(_check_text)]
+Side = Annotated[int, Field(ge=64, le=MAX_SIDE, multiple_of=8)]
 
 
 class Webhook(RequestModel):

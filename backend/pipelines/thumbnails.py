@@ -1,6 +1,5 @@
 """The main job: one message in, N prompts, N images with thumbnails out."""
 
-import unicodedata
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -13,33 +12,26 @@ from backend.errors import FieldError, InvalidRequest
 from backend.jobs import ids
 from backend.jobs.ids import Role
 from backend.jobs.models import Job
-from backend.pipelines.base import ImageSource, JobRequest, Prepared, RequestModel, image_keys
+from backend.pipelines.base import (
+    MAX_COUNT,
+    MAX_MESSAGE_CHARACTERS,
+    MAX_SEED,
+    ImageSource,
+    JobRequest,
+    Prepared,
+    RequestModel,
+    Side,
+    Text,
+    image_keys,
+)
 from backend.resources import Resources
 from backend.tasks.prompts import generate_prompts, map_prompts
 from backend.tasks.references import fetch_references
 from contract.messages import ALIAS, ModelCard, OutputFormat
 
-MAX_MESSAGE_CHARACTERS = 16_000
 MAX_TITLE_CHARACTERS = 200
-MAX_COUNT = 100
-MAX_SEED = 2**32 - 1
-MAX_SIDE = 4096  # pixels; a model's own limit is usually lower
-MAX_LORAS = 8  # the same
+MAX_LORAS = 8  # a model's own limit is usually lower
 DEFAULT_THUMBNAIL_SIZES = [512, 256, 128]
-
-_ALLOWED_CONTROLS = "\n\r\t"
-
-
-def _check_text(value: str) -> str:
-    """Text in any script; no control characters, no halves of characters, not only blanks."""
-    for character in value:
-        category = unicodedata.category(character)
-        if category == "Cs" or (category == "Cc" and character not in _ALLOWED_CONTROLS):
-            raise ValueError("control characters are not allowed")
-    if not value.strip():
-        raise ValueError("must not be blank")
-    return value
-
 
 _EXAMPLE: dict[str, JsonValue] = {
     "message": "autumn sale for a small bookshop",
@@ -49,9 +41,7 @@ _EXAMPLE: dict[str, JsonValue] = {
     "metadata": {"order": "17"},
 }
 
-Text = Annotated[str, AfterValidator(_check_text)]
 Size = Annotated[int, Field(ge=16, le=2048)]
-Side = Annotated[int, Field(ge=64, le=MAX_SIDE, multiple_of=8)]
 
 
 class Lora(RequestModel):
@@ -135,6 +125,10 @@ class ThumbnailsRequest(JobRequest):
     reproducible: bool = Field(
         default=False,
         description="The same request gives the same bytes, whatever is made beside it; it takes longer.",
+    )
+    review: bool = Field(
+        default=False,
+        description="Stop when the prompts are written, until `POST /v1/jobs/{task_id}/continue`.",
     )
     preview: bool = Field(
         default=False, description="`preview` events show the images while they are made, to open streams."

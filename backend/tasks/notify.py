@@ -3,6 +3,7 @@
 import logging
 import random
 import time
+from datetime import timedelta
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -15,9 +16,10 @@ from backend.jobs.deliveries import Claim, Outcome
 from backend.jobs.models import Job, WebhookDelivery
 from backend.notify import secrets
 from backend.notify.base import Notification
+from backend.queue_depths import queue_depths
 from backend.resources import Resources
 from backend.views import now
-from contract.queues import DELIVER_WEBHOOK
+from contract.queues import DELIVER_WEBHOOK, NOTIFY_QUEUE
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +34,20 @@ def kick(parts: Resources, job: Job) -> None:
         send_due(parts, job.id)
 
 
-def send_due(parts: Resources, job_id: UUID | None = None) -> None:
+def send_all_due(parts: Resources) -> None:
+    """Puts what is due into the queue, once more where it was lost there. Raises `BrokerUnavailable`."""
+    with parts.db.read_scope() as session:
+        waits = deliveries.wait_in_the_broker(session, now())
+    is_lost = waits and not queue_depths(parts.celery, [NOTIFY_QUEUE])[NOTIFY_QUEUE]
+    send_due(parts, lost_after=deliveries.LOST_SOON if is_lost else deliveries.LOST_AFTER)
+
+
+def send_due(
+    parts: Resources, job_id: UUID | None = None, lost_after: timedelta = deliveries.LOST_AFTER
+) -> None:
     """Puts what is due (of this job) into the queue."""
     with parts.db.session_scope() as session:
-        due = deliveries.take_due(session, now(), job_id)
+        due = deliveries.take_due(session, now(), job_id, lost_after=lost_after)
     for delivery_id in due:
         _send(delivery_id)
 

@@ -61,7 +61,6 @@ class Placed:
     order: Order
     task_id: str = ""  # empty: not accepted yet
     job: dict[str, Any] = field(default_factory=dict)  # the newest answer
-    endings: list[str] = field(default_factory=list)  # each end that was seen, one for each run
     canceled: bool = False
     retried: bool = False
     gone_back: list[str] = field(default_factory=list)  # ends that did not last
@@ -120,14 +119,14 @@ class Client:
         answer = self.ask("GET", f"/v1/jobs/{placed.task_id}", (200,))
         if answer.status_code != httpx.codes.OK:
             return
-        placed.take(answer.json())
-        path, status = f"/v1/jobs/{placed.task_id}", placed.job["status"]
-        if placed.order.cancels and not placed.canceled and status == "in_progress":
-            placed.canceled = self.ask("POST", f"{path}/cancel", (200,)).is_success
-        elif placed.order.retries and not placed.retried and _can_be_retried(placed.job):
-            # 409: it was retried by a request whose answer was lost
+        path, job = f"/v1/jobs/{placed.task_id}", answer.json()
+        if placed.order.retries and not placed.retried and _can_be_retried(job):
+            # It stays open until its next run has ended. 409: the answer of an earlier request was lost
             placed.retried = self.ask("POST", f"{path}/retry", (202, 409)).status_code in (202, 409)
-            placed.job = {}
+            return
+        placed.take(job)
+        if placed.order.cancels and not placed.canceled and job["status"] == "in_progress":
+            placed.canceled = self.ask("POST", f"{path}/cancel", (200,)).is_success
 
     def close(self) -> None:
         self._http.close()

@@ -80,6 +80,36 @@ def test_an_image_is_made_again(running: Stack) -> None:
     assert third["images"][0]["reproduces"]["identical"] is True
 
 
+def test_prompts_are_reviewed_before_images_are_made(running: Stack) -> None:
+    # Given a job that stops when its prompts are written
+    task_id = running.submit(count=3, review=True)
+    job: dict[str, Any] = {}
+
+    def waits() -> bool:
+        job.update(httpx.get(f"{running.url}/v1/jobs/{task_id}").json())
+        return job["waiting_for"] is not None and job["waiting_for"]["reason"] == "review"
+
+    running.until(waits)
+    first, _, third = (image["prompt"] for image in job["images"])
+    # When one is dropped, one edited and two added
+    chosen = [third, f"{first}, at night", "a red boat", "a green boat"]
+    answer = httpx.post(f"{running.url}/v1/jobs/{task_id}/continue", json={"prompts": chosen}, timeout=30)
+    assert answer.status_code == 202, answer.text
+    # Then images are made of these, and of no others
+    job = running.ended(task_id)
+    assert (job["status"], [image["prompt"] for image in job["images"]]) == ("completed", chosen)
+    assert all(httpx.get(image["url"]).content for image in job["images"])
+
+
+def test_prompts_alone(running: Stack) -> None:
+    answer = httpx.post(f"{running.url}/v1/prompts", json={"message": "a lighthouse", "count": 5}, timeout=30)
+    task_id = answer.raise_for_status().json()["task_id"]
+    job = running.ended(task_id)
+    assert (job["status"], job["images"]) == ("completed", [])
+    assert len(set(job["output"]["prompts"])) == 5
+    assert [name for _, name in running.events(task_id)][-1] == "completed"
+
+
 def test_celery_users_find_the_end_under_the_same_id(running: Stack) -> None:
     broker = running.env["FANFARE_BROKER_URL"]
     results = running.env.get("FANFARE_RESULT_URL", broker)

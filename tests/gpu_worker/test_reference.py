@@ -156,11 +156,36 @@ def test_every_usual_mode_becomes_the_one_that_is_wanted(mode: str) -> None:
     assert open_image(content, "L").getpixel((1, 1)) == 255
 
 
-@pytest.mark.parametrize("fmt", ["PNG", "JPEG", "WEBP"])
-def test_every_usual_format(fmt: str) -> None:
-    opened = open_image(encode(Image.new("RGB", (8, 4)), fmt), "RGB")
+def test_nothing_but_the_pixels_is_kept() -> None:
+    opened = open_image(PICTURE, "RGB")
 
-    assert (opened.size, opened.info, type(opened)) == ((8, 4), {}, Image.Image)
+    assert (opened.size, opened.info, type(opened)) == ((40, 20), {}, Image.Image)
+
+
+def png_with(name: bytes, data: bytes, times: int = 1) -> bytes:
+    """A good PNG with chunks more, after its header."""
+    checksum = zlib.crc32(name + data).to_bytes(4, "big")
+    more = len(data).to_bytes(4, "big") + name + data + checksum
+    return PICTURE[:33] + more * times + PICTURE[33:]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        png_with(b"tEXt", b"Comment\0text"),
+        png_with(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(10**7))),
+        png_with(b"iCCP", b"icc\0\0" + zlib.compress(bytes(10**7))),
+        png_with(b"acTL", bytes(8)),
+        png_with(b"IDAT", b"", 20_000),
+        encode(Image.new("RGB", (8, 4)), save_all=True, append_images=[Image.new("RGB", (8, 4), 9)] * 3),
+    ],
+    ids=["text", "packed text", "profile", "frames", "pieces", "animated"],
+)
+def test_what_the_backend_never_sends(content: bytes) -> None:
+    with pytest.raises(ReferenceFailed) as raised:
+        open_image(content, "RGB")
+
+    assert raised.value.failure.code is FailureCode.REFERENCE_REFUSED
 
 
 def png_that_claims(width: int, height: int) -> bytes:
@@ -177,13 +202,12 @@ def png_that_claims(width: int, height: int) -> bytes:
         b"", b"no image", b"<svg xmlns='http://www.w3.org/2000/svg'/>", PICTURE[:40], PICTURE[:-30],
         encode(Image.new("RGB", (8, 4)), "GIF"), encode(Image.new("RGB", (8, 4)), "BMP"),
         encode(Image.new("RGB", (8, 4)), "TIFF"), encode(Image.new("RGB", (8, 4)), "AVIF"),
-        encode(Image.new("CMYK", (8, 4)), "JPEG"), encode(Image.new("I;16", (8, 4)), "PNG"),
-        encode(Image.new("RGB", (8, 4)), "JPEG")[:-20],
-        encode(Image.new("L", (8, 4)), "WEBP", save_all=True, append_images=[Image.new("L", (8, 4), 99)]),
+        encode(Image.new("RGB", (8, 4)), "JPEG"), encode(Image.new("RGB", (8, 4)), "WEBP"),
+        encode(Image.new("I;16", (8, 4)), "PNG"),
     ],
     ids=[
-        "empty", "text", "svg", "header only", "cut", "gif", "bmp", "tiff", "avif", "cmyk", "16 bits",
-        "jpeg cut", "animated",
+        "empty", "text", "svg", "header only", "cut", "gif", "bmp", "tiff", "avif", "jpeg", "webp",
+        "16 bits",
     ],
 )  # fmt: skip
 def test_what_is_not_an_image_that_is_taken(content: bytes) -> None:
@@ -200,12 +224,3 @@ def test_a_bomb_is_told_by_its_header(size: tuple[int, int]) -> None:
         open_image(png_that_claims(*size), "RGB")
 
     assert raised.value.failure.code is FailureCode.REFERENCE_REFUSED
-
-
-def test_a_jpeg_that_claims_more_than_it_can_say() -> None:
-    content = bytearray(encode(Image.new("RGB", (64, 64)), "JPEG"))
-    place = content.index(b"\xff\xc0") + 5  # height and width, in the frame's header
-    content[place : place + 4] = (5000).to_bytes(2, "big") * 2
-
-    with pytest.raises(ReferenceFailed, match="ends before"):
-        open_image(bytes(content), "RGB")
