@@ -310,6 +310,10 @@ class NotifyError(FanfareError):
 
     code = "notify_failed"
 
+    def __init__(self, detail: str | None = None, *, status_code: int | None = None) -> None:
+        super().__init__(detail)
+        self.status_code = status_code  # what the receiver answered, if it did
+
 
 class DeliveryFailed(NotifyError):
     """The receiver could not be reached or did not accept the notification."""

@@ -10,7 +10,9 @@ from fastapi.middleware.cors import CORSMiddleware
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from backend.api import (
+    deliveries,
     documentation,
+    endpoints,
     events,
     files,
     fleet,
@@ -77,7 +79,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _include_routes(app: FastAPI) -> None:
     v1 = APIRouter(prefix="/v1")
     v1.include_router(pipelines.create_router())
-    for part in (jobs, events, fleet, webhooks):
+    for part in (jobs, events, fleet, webhooks, endpoints, deliveries):
         v1.include_router(part.router)
     app.include_router(v1)
     app.include_router(files.router)

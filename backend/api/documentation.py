@@ -5,14 +5,14 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from backend.api.examples import EXAMPLES, REQUEST_ID, TASK_ID
+from backend.api.examples import DELIVERY_ID, ENDPOINT_ID, EXAMPLES, REQUEST_ID, TASK_ID
 from backend.api.problems import MEDIA_TYPE, TYPE_BASE, Problem
 
 _TAGS = {
     "pipelines": "Make something: each pipeline takes its own request and answers with a job.",
     "jobs": "Follow and steer jobs. You see your own only.",
     "fleet": "What can be asked for, and which workers are there to do it.",
-    "webhooks": "What deliveries are signed with.",
+    "webhooks": "Who is told of your jobs, what deliveries are signed with, and how they went.",
     "files": "Images behind signed URLs. The signature is the permission: no API key is needed.",
     "health": "For load balancers and monitoring.",
 }
@@ -22,7 +22,7 @@ _PROBLEMS = {
     403: ("signature_invalid", "Forbidden", "The signature of this URL is not valid, or has expired."),
     404: ("not_found", "Not found", "There is no such thing, or it isn't yours."),
     408: ("upload_timed_out", "Request timeout", "The body did not arrive in time."),
-    409: ("conflict", "Conflict", "The job is not in a state in which this can be done."),
+    409: ("conflict", "Conflict", "It is not in a state in which this can be done."),
     413: ("payload_too_large", "Payload too large", "The body is larger than what is taken."),
     415: ("unsupported_media_type", "Unsupported media type", "The body's content type is not taken here."),
     416: ("range_not_satisfiable", "Range not satisfiable", "The range lies outside of the object."),
@@ -36,12 +36,23 @@ _PROBLEM_HEADERS = {
     429: {"Retry-After": "When to try again, in seconds."},
     503: {"Retry-After": "When to try again, in seconds."},
 }
+_IN_PATHS = {
+    "task_id": TASK_ID, "key": f"jobs/{TASK_ID}/000/original.webp",
+    "endpoint_id": ENDPOINT_ID, "delivery_id": DELIVERY_ID,
+}  # fmt: skip
 _ABOUT_THE_JOB = {
     "get_job": "The job as it is now.",
     "stream_job_events": "What happens to it.",
     "cancel_job": "Stop it.",
     "retry_job": "Run again what failed.",
     "delete_job": "Delete it with its files.",
+}
+_ABOUT_THE_ENDPOINT = {
+    "get_webhook_endpoint": "The endpoint as it is now.",
+    "update_webhook_endpoint": "Change it.",
+    "get_webhook_endpoint_secret": "What deliveries to it are signed with.",
+    "rotate_webhook_endpoint_secret": "Give it a new secret.",
+    "delete_webhook_endpoint": "Delete it.",
 }
 
 
@@ -57,13 +68,18 @@ def header(description: str, kind: str = "string") -> dict[str, Any]:
 
 def job_links() -> dict[str, Any]:
     """The `links` of a response that holds a job: what can be done with its id."""
+    return _links(_ABOUT_THE_JOB, "task_id", "$response.body#/task_id")
+
+
+def endpoint_links() -> dict[str, Any]:
+    """The same, of a response that holds an endpoint."""
+    return _links(_ABOUT_THE_ENDPOINT, "endpoint_id", "$response.body#/id")
+
+
+def _links(operations: dict[str, str], parameter: str, where: str) -> dict[str, Any]:
     return {
-        operation: {
-            "operationId": operation,
-            "parameters": {"task_id": "$response.body#/task_id"},
-            "description": description,
-        }
-        for operation, description in _ABOUT_THE_JOB.items()
+        operation: {"operationId": operation, "parameters": {parameter: where}, "description": description}
+        for operation, description in operations.items()
     }
 
 
@@ -134,7 +150,7 @@ def _example(path: str, operation: dict[str, Any], status: int) -> dict[str, Any
         code, detail = "object_not_found", "There is no such object."
     return {
         "type": TYPE_BASE + code, "title": title, "status": status, "detail": detail,
-        "instance": path.replace("{task_id}", TASK_ID).replace("{key}", f"jobs/{TASK_ID}/000/original.webp"),
+        "instance": path.format(**_IN_PATHS),
         "code": code, "request_id": REQUEST_ID, "errors": _wrong_part(operation) if status == 422 else [],
     }  # fmt: skip
 

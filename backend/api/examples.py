@@ -3,6 +3,8 @@
 from typing import Any
 
 TASK_ID = "01939c5e-8b1d-7f60-a7c2-e4d6b8f0a1c3"
+ENDPOINT_ID = "01939c5e-9a40-7d12-8b3f-5c6d7e8f9a0b"
+DELIVERY_ID = "01939c5e-9f77-7ac4-9e21-0d1c2b3a4f5e"
 REQUEST_ID = "3f2a9c5e8b1d4f60a7c2e4d6b8f0a1c3"
 
 _JOB_URL = f"http://127.0.0.1:8000/v1/jobs/{TASK_ID}"
@@ -80,6 +82,23 @@ _WORKER: dict[str, Any] = {
 }  # fmt: skip
 _CURSOR = "http://127.0.0.1:8000/v1/jobs?limit=20&cursor=YgGTnF6LHX9gp8Lk1rjwocM"
 
+_ENDPOINT: dict[str, Any] = {
+    "id": ENDPOINT_ID, "url": "https://example.com/hooks/fanfare", "events": ["job.completed", "job.failed"],
+    "description": "the shop", "enabled": True, "disabled_reason": None,
+    "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z",
+}  # fmt: skip
+_DELIVERY: dict[str, Any] = {
+    "id": DELIVERY_ID, "webhook_id": f"msg_{TASK_ID.replace('-', '')}_9", "task_id": TASK_ID,
+    "endpoint_id": ENDPOINT_ID, "type": "job.completed", "status": "delivered", "attempts": 2,
+    "last_error": None, "created_at": "2026-01-01T00:00:04.200000Z", "next_attempt_at": None,
+    "delivered_at": "2026-01-01T00:00:09.900000Z",
+}  # fmt: skip
+_ATTEMPTS: list[dict[str, Any]] = [
+    {"started_at": "2026-01-01T00:00:04.210000Z", "status_code": 500,
+     "reason": "The receiver answered 500.", "duration_ms": 48},
+    {"started_at": "2026-01-01T00:00:09.850000Z", "status_code": 204, "reason": None, "duration_ms": 50},
+]  # fmt: skip
+
 EXAMPLES: dict[str, dict[str, Any]] = {  # by the name of the schema
     "Job": _JOB,
     "WaitingFor": {
@@ -91,7 +110,21 @@ EXAMPLES: dict[str, dict[str, Any]] = {  # by the name of the schema
     "JobPage": {"results": [_JOB], "next": _CURSOR, "previous": None},
     "ModelList": {"results": [_MODEL]},
     "WorkerList": {"results": [_WORKER]},
-    "WebhookSecret": {"secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"},
+    "WebhookSecret": {
+        "secret": "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+        "old_secret_until": "2026-01-02T00:00:00Z",
+    },
+    "NewWebhookEndpoint": {
+        "url": "https://example.com/hooks/fanfare",
+        "events": ["job.completed", "job.failed"],
+        "description": "the shop",
+    },
+    "WebhookEndpointChange": {"enabled": False},
+    "WebhookEndpoint": _ENDPOINT,
+    "WebhookEndpointList": {"results": [_ENDPOINT]},
+    "WebhookDelivery": _DELIVERY,
+    "WebhookDeliveryWithLog": _DELIVERY | {"log": _ATTEMPTS},
+    "WebhookDeliveryPage": {"results": [_DELIVERY], "next": None, "previous": None},
     "Health": {"status": "ok"},
     "Readiness": {
         "status": "ready",

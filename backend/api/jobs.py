@@ -1,19 +1,15 @@
 """`/v1/jobs`: get, list, cancel, retry, delete."""
 
-import base64
-import binascii
 import re
 from datetime import datetime
-from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
-from uuid import UUID
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field
 
 from backend import submit, views
-from backend.api import present
+from backend.api import paging, present
 from backend.api.answers import Answer, AnswersDep
 from backend.api.dependencies import OwnerDep, RatedOwnerDep, ResourcesDep, TaskId
 from backend.api.documentation import header, problems
@@ -166,24 +162,14 @@ def list_jobs(
             "There is no such pipeline.", errors=(FieldError("pipeline", f"known are: {known}"),)
         )
     wanted = JobFilter(status, pipeline, _bounded(created_after), _bounded(created_before))
-    direction, at = _read_cursor(cursor)
+    at = paging.read_cursor(cursor)
     with resources.db.read_scope() as session:
-        jobs = queries.page(
-            session, owner, wanted, limit + 1,
-            before=at if direction == "b" else None, after=at if direction == "a" else None,
+        page = paging.cut(
+            request, resources.settings.public_url, at, limit,
+            lambda most: queries.page(session, owner, wanted, most, before=at.before, after=at.after),
         )  # fmt: skip
-        more = len(jobs) > limit
-        jobs = (jobs[1:] if direction == "a" else jobs[:-1]) if more else jobs
-        results = present.present_all(resources, session, jobs)
-    older = more if direction != "a" else bool(jobs)
-    newer = more if direction == "a" else direction == "b" and bool(jobs)
-    return JobPage(
-        results=results,
-        next=_page_url(request, resources.settings.public_url, "b", jobs[-1].id) if older and jobs else None,
-        previous=_page_url(request, resources.settings.public_url, "a", jobs[0].id)
-        if newer and jobs
-        else None,
-    )
+        results = present.present_all(resources, session, page.rows)
+    return JobPage(results=results, next=page.next, previous=page.previous)
 
 
 def _bounded(moment: datetime | None) -> datetime | None:
@@ -191,25 +177,6 @@ def _bounded(moment: datetime | None) -> datetime | None:
     if moment is None or 1970 < moment.year < 9999:
         return moment
     return moment.replace(year=min(max(moment.year, 1971), 9998), day=min(moment.day, 28))
-
-
-def _read_cursor(cursor: str | None) -> tuple[str, UUID | None]:
-    if cursor is None:
-        return "", None
-    try:
-        raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        direction, at = raw[:1].decode(), UUID(bytes=raw[1:])
-        assert direction in ("a", "b")
-    except (ValueError, AssertionError, binascii.Error) as exc:
-        detail = "take it from `next` or `previous` as it is"
-        raise InvalidRequest("This is no cursor of ours.", errors=(FieldError("cursor", detail),)) from exc
-    return direction, at
-
-
-def _page_url(request: Request, base: str, direction: Literal["a", "b"], at: UUID) -> str:
-    token = base64.urlsafe_b64encode(direction.encode() + at.bytes).decode().rstrip("=")
-    kept = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
-    return f"{base}{request.url.path}?{urlencode([*kept, ('cursor', token)])}"
 
 
 @router.post(

@@ -47,7 +47,7 @@ def admit(session: Session, owner: str, images: int, limits: Limits) -> None:
     ]
     if near:
         for whose in near:
-            _wait_for_others(session, whose)
+            wait_for_others(session, whose)
         of_owner, of_all = _open_images(session, owner)
     if limits.per_owner and of_owner + images > limits.per_owner:
         raise QuotaReached(f"You have too many images open: at most {limits.per_owner} may be.")
@@ -60,7 +60,7 @@ def may_run(session: Session, owner: str, limit: int) -> int:
 
     To be asked in the transaction that gives them: others who ask for the same owner wait for its end.
     """
-    _wait_for_others(session, owner)
+    wait_for_others(session, owner)
     given = (
         sa.select(sa.func.count())
         .select_from(ImageGeneration)
@@ -86,7 +86,7 @@ def held_back(session: Session, owner: str, limit: int = 20) -> list[UUID]:
     return [job_id for _, job_id in found[:limit]]
 
 
-def _wait_for_others(session: Session, whose: str) -> None:
+def wait_for_others(session: Session, whose: str) -> None:
     """Until this transaction ends, whoever else asks for the same waits. On SQLite writers wait anyway."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(sa.select(sa.func.pg_advisory_xact_lock(_lock_number(whose))))

@@ -13,9 +13,14 @@ JOBS = "jobs/"  # how all keys begin
 ROLES: tuple[Role, ...] = ("reference", "mask")
 
 
-def new_job_id() -> UUID:
+def new_id() -> UUID:
     """A UUIDv7: unique, and in the order of creation."""
     return uuid_utils.compat.uuid7()
+
+
+def new_job_id() -> UUID:
+    """A UUIDv7, too."""
+    return new_id()
 
 
 def image_id(job_id: UUID, index: int) -> UUID:
@@ -26,6 +31,11 @@ def image_id(job_id: UUID, index: int) -> UUID:
 def image_task_id(job_id: UUID, index: int, run: int) -> str:
     """Id of the Celery task that makes one image in one run of the job."""
     return str(uuid5(job_id, f"image/{index}/run/{run}"))
+
+
+def webhook_id(job_id: UUID, seq: int) -> str:
+    """What receivers know an event by: the same for each of them, and each time."""
+    return f"msg_{job_id.hex}_{seq}"
 
 
 def folder(job_id: UUID) -> str:

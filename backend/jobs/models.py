@@ -81,6 +81,8 @@ class Job(Base):
         UtcDateTime
     )  # gone for clients; objects being deleted. In the future: not accepted yet, deleted then if it never is
 
+    to_tell = False  # not in the database: whether deliveries were recorded for this very object
+
     images: Mapped[list["ImageGeneration"]] = relationship(
         back_populates="job", order_by="ImageGeneration.index", passive_deletes=True
     )
@@ -157,19 +159,79 @@ class JobEvent(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
+class WebhookEndpoint(Base):
+    """A receiver that is told of all jobs of an owner."""
+
+    __tablename__ = "webhook_endpoints"
+    __table_args__ = (sa.Index("ix_webhook_endpoints_owner", "owner"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    owner: Mapped[str] = mapped_column(sa.String(64))
+    url: Mapped[str] = mapped_column(sa.Text)
+    events: Mapped[list[str]] = mapped_column(Json)
+    description: Mapped[str] = mapped_column(sa.Text)
+    enabled: Mapped[bool]
+    disabled_reason: Mapped[str | None] = mapped_column(sa.Text)  # None: its owner did it
+    secret_version: Mapped[int] = mapped_column(default=1)  # secrets are derived, not kept
+    old_secret_until: Mapped[datetime | None] = mapped_column(UtcDateTime)  # the one before signs as well
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class OwnerSecret(Base):
+    """Which of an owner's secrets signs the webhooks of single jobs, once it was changed."""
+
+    __tablename__ = "webhook_secrets"
+
+    owner: Mapped[str] = mapped_column(sa.String(64), primary_key=True)
+    secret_version: Mapped[int]
+    old_secret_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
 class WebhookDelivery(Base):
     """One event that one receiver still has to be told, or was told."""
 
     __tablename__ = "webhook_deliveries"
-    __table_args__ = (sa.Index("ix_webhook_deliveries_due_at", "due_at"),)
+    __table_args__ = (
+        sa.Index("ix_webhook_deliveries_due_at", "due_at"),
+        sa.Index("ix_webhook_deliveries_owner_id", "owner", "id"),
+        sa.Index("ix_webhook_deliveries_job_id_seq", "job_id", "seq"),
+        sa.Index("ix_webhook_deliveries_endpoint_id_id", "endpoint_id", "id"),
+    )
 
-    job_id: Mapped[UUID] = mapped_column(sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
-    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    attempts: Mapped[int] = mapped_column(default=0)
+    id: Mapped[UUID] = mapped_column(primary_key=True)  # UUIDv7
+    owner: Mapped[str] = mapped_column(sa.String(64))
+    job_id: Mapped[UUID] = mapped_column(sa.ForeignKey("jobs.id", ondelete="CASCADE"))
+    seq: Mapped[int]  # of the event
+    # None: the job's own webhook. No foreign key: an endpoint that goes must be in no job's way
+    endpoint_id: Mapped[UUID | None]
+    attempts: Mapped[int] = mapped_column(default=0)  # since it was recorded, or last asked for again
     due_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # None: delivered or given up
     sent_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # to the broker; None: not for this attempt
     delivered_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     last_error: Mapped[str | None] = mapped_column(sa.Text)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    event: Mapped[JobEvent] = relationship(
+        primaryjoin="and_(foreign(WebhookDelivery.job_id) == JobEvent.job_id,"
+        " foreign(WebhookDelivery.seq) == JobEvent.seq)",
+        viewonly=True,
+    )
+    log: Mapped[list["WebhookAttempt"]] = relationship(order_by="WebhookAttempt.id", viewonly=True)
+
+
+class WebhookAttempt(Base):
+    """One try at one delivery: written when it is begun, and completed when it is known how it went."""
+
+    __tablename__ = "webhook_attempts"
+    __table_args__ = (sa.Index("ix_webhook_attempts_delivery_id", "delivery_id"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)  # UUIDv7
+    delivery_id: Mapped[UUID] = mapped_column(sa.ForeignKey("webhook_deliveries.id", ondelete="CASCADE"))
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    status_code: Mapped[int | None]  # what the receiver answered
+    reason: Mapped[str | None] = mapped_column(sa.Text)  # why it failed
+    duration_ms: Mapped[int | None]  # None: not over yet, or nobody lived to tell
 
 
 class IdempotencyKey(Base):

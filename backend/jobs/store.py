@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, selectinload
 
 from backend.errors import Conflict, StorageUnavailable
-from backend.jobs import events, ids
+from backend.jobs import endpoints, events, ids
 from backend.jobs.models import ENDED, IdempotencyKey, ImageGeneration, Job, Status
 from contract.messages import FailureCode, GeneratedImage, ImageFailure, ImageStarted
 
@@ -44,7 +44,7 @@ class Fault:
 
 # Built once: that takes longer than to ask them.
 _LOCKING = (
-    sa.select(Job)
+    sa.select(Job, endpoints.HAS_LISTENERS)
     .where(Job.deleted_at.is_(None))
     .options(selectinload(Job.images))
     .with_for_update()
@@ -86,12 +86,21 @@ class SavedImage:
 
 def lock(session: Session, job_id: UUID) -> Job | None:
     """The job with its images, locked until the session ends; None if it is gone."""
-    return session.scalar(_LOCK, {"job_id": job_id})
+    return next(iter(_locked(session, _LOCK, {"job_id": job_id})), None)
 
 
 def lock_all(session: Session, job_ids: Iterable[UUID]) -> list[Job]:
     """Those of the jobs that are there, locked in the order of their ids: so nobody waits in a circle."""
-    return list(session.scalars(_LOCK_ALL, {"job_ids": list(job_ids)}))
+    return _locked(session, _LOCK_ALL, {"job_ids": list(job_ids)})
+
+
+def _locked(session: Session, query: sa.Select[Job, bool], values: dict[str, Any]) -> list[Job]:
+    jobs = []
+    for job, has_listeners in session.execute(query, values):
+        if not has_listeners:
+            endpoints.nobody_listens(session, job.owner)
+        jobs.append(job)
+    return jobs
 
 
 def _job_data(job: Job, fault: Fault | None = None) -> dict[str, Any]:

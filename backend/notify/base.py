@@ -14,7 +14,7 @@ class Notification:
     timestamp: datetime  # aware, UTC: when it happened
     data: dict[str, Any]  # the job, as the API shows it
     url: str
-    secret: str  # whsec_...
+    secrets: tuple[str, ...]  # whsec_..., the newest first: each of them signs
 
 
 class Notifier(Protocol):
@@ -26,7 +26,10 @@ class Notifier(Protocol):
         """Returns if `url` may be a target, else raises `TargetRefused` with a reason for the client."""
         ...
 
-    def send(self, notification: Notification) -> None:
-        """Delivers once, within a total deadline. Raises `DeliveryFailed` (worth another try),
-        `TargetGone` (410: stop) or `TargetRefused` (the address may not be called)."""
+    def send(self, notification: Notification) -> int | None:
+        """Delivers once, within a total deadline; the status that the receiver answered, if it was asked.
+
+        Raises `DeliveryFailed` (worth another try), `TargetGone` (410: stop) or `TargetRefused` (the address
+        may not be called).
+        """
         ...

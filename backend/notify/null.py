@@ -15,6 +15,7 @@ class NullNotifier:
     def check_target(self, url: str) -> None:
         """Nothing is ever called, so nothing need be refused."""
 
-    def send(self, notification: Notification) -> None:
+    def send(self, notification: Notification) -> int | None:
         """Leaves a line in the log, without the URL, which may hold a secret."""
         logger.info("notification %s (%s) dropped: notifications are off", notification.id, notification.type)
+        return None

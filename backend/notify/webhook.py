@@ -45,8 +45,8 @@ class WebhookNotifier:
         """
         self._gate.check(url, timeout_s=self._timeout_s)
 
-    def send(self, notification: Notification) -> None:
-        """Delivers once. What the receiver says beside its status is not read."""
+    def send(self, notification: Notification) -> int:
+        """Delivers once; the status of the answer. What the receiver says beside its status is not read."""
         deadline = Deadline(self._timeout_s)
         target = self._gate.parse(notification.url)
         body = _body(notification)
@@ -68,6 +68,7 @@ class WebhookNotifier:
         except httpcore.ProtocolError as exc:
             raise DeliveryFailed("The receiver's answer was not valid HTTP.") from exc
         _judge(status)
+        return status
 
 
 def _body(notification: Notification) -> bytes:
@@ -87,8 +88,15 @@ def _headers(notification: Notification, body: bytes) -> dict[str, str]:
         "Connection": "close",
         "webhook-id": notification.id,
         "webhook-timestamp": str(int(now.timestamp())),
-        "webhook-signature": Webhook(notification.secret).sign(notification.id, now, body.decode()),
+        "webhook-signature": _signatures(notification, now, body),
     }
+
+
+def _signatures(notification: Notification, now: datetime, body: bytes) -> str:
+    """By each secret, with spaces between them: a receiver takes the message if it knows one."""
+    return " ".join(
+        Webhook(secret).sign(notification.id, now, body.decode()) for secret in notification.secrets
+    )
 
 
 def _why_unreachable(exc: httpcore.NetworkError) -> str:
@@ -105,7 +113,9 @@ def _judge(status: int) -> None:
     if 200 <= status < 300:
         return
     if status == _GONE:
-        raise TargetGone
+        raise TargetGone(status_code=status)
     if 300 <= status < 400:
-        raise DeliveryFailed(f"The receiver answered {status}; redirects are not followed.")
-    raise DeliveryFailed(f"The receiver answered {status}.")
+        raise DeliveryFailed(
+            f"The receiver answered {status}; redirects are not followed.", status_code=status
+        )
+    raise DeliveryFailed(f"The receiver answered {status}.", status_code=status)

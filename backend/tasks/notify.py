@@ -1,18 +1,20 @@
 """Webhooks: due deliveries are claimed, sent, and tried again after ever longer waits."""
 
-import base64
-import hashlib
-import hmac
 import logging
 import random
+import time
 from datetime import timedelta
 from uuid import UUID
 
+from sqlalchemy.orm import Session
+
 from backend import resources, views
 from backend.celery_app import BROKER_ERRORS, app
-from backend.errors import DeliveryFailed, TargetGone, TargetRefused
-from backend.jobs import events, queries
-from backend.jobs.models import Job
+from backend.errors import DeliveryFailed, NotifyError, TargetGone, TargetRefused
+from backend.jobs import deliveries, endpoints, ids, queries
+from backend.jobs.deliveries import Claim, Outcome
+from backend.jobs.models import Job, WebhookDelivery
+from backend.notify import secrets
 from backend.notify.base import Notification
 from backend.queue_depths import queue_depths
 from backend.resources import Resources
@@ -21,81 +23,103 @@ from contract.queues import DELIVER_WEBHOOK, NOTIFY_QUEUE
 
 log = logging.getLogger(__name__)
 
-
-def webhook_secret(secret: bytes, owner: str) -> str:
-    """The owner's signing secret: derived, so that nothing more must be kept."""
-    derived = hmac.new(secret, f"webhook/{owner}".encode(), hashlib.sha256).digest()
-    return "whsec_" + base64.b64encode(derived).decode()
+GONE = "The receiver answered 410 Gone."
+DISABLED = "The endpoint is disabled."
+DELETED = "The endpoint was deleted."
 
 
 def kick(parts: Resources, job: Job) -> None:
-    """Starts the job's due deliveries, if there are any. What is not started here, the sweep starts."""
-    if not job.webhook:
-        return
-    _send_due(parts, job.id)
+    """Starts the job's due deliveries, if any were recorded. What is not started here, the sweep starts."""
+    if job.to_tell:
+        send_due(parts, job.id)
 
 
 def send_all_due(parts: Resources) -> None:
     """Puts what is due into the queue, once more where it was lost there. Raises `BrokerUnavailable`."""
     with parts.db.read_scope() as session:
-        waits = events.wait_in_the_broker(session, now())
+        waits = deliveries.wait_in_the_broker(session, now())
     is_lost = waits and not queue_depths(parts.celery, [NOTIFY_QUEUE])[NOTIFY_QUEUE]
-    _send_due(parts, lost_after=events.LOST_SOON if is_lost else events.LOST_AFTER)
+    send_due(parts, lost_after=deliveries.LOST_SOON if is_lost else deliveries.LOST_AFTER)
 
 
-def _send_due(
-    parts: Resources, job_id: UUID | None = None, lost_after: timedelta = events.LOST_AFTER
+def send_due(
+    parts: Resources, job_id: UUID | None = None, lost_after: timedelta = deliveries.LOST_AFTER
 ) -> None:
+    """Puts what is due (of this job) into the queue."""
     with parts.db.session_scope() as session:
-        due = events.take_due(session, now(), job_id, lost_after=lost_after)
-    for one, seq in due:
-        send(one, seq)
+        due = deliveries.take_due(session, now(), job_id, lost_after=lost_after)
+    for delivery_id in due:
+        _send(delivery_id)
 
 
-def send(job_id: UUID, seq: int) -> None:
-    """Puts one delivery into the queue."""
+def _send(delivery_id: UUID) -> None:
     try:
-        deliver_webhook.apply_async(kwargs={"job_id": str(job_id), "seq": seq})
+        deliver_webhook.apply_async(kwargs={"delivery_id": str(delivery_id)})
     except BROKER_ERRORS as exc:
-        log.warning("webhook %s/%s waits for the broker: %s", job_id, seq, exc)
+        log.warning("webhook %s waits for the broker: %s", delivery_id, exc)
 
 
 @app.task(name=DELIVER_WEBHOOK, soft_time_limit=60, time_limit=90)
-def deliver_webhook(job_id: str, seq: int) -> None:
+def deliver_webhook(delivery_id: str) -> None:
     """One attempt at one delivery. Its outcome is written down; nothing is raised for a bad receiver."""
     parts = resources.current()
-    notification = _claim(parts, UUID(job_id), seq)
-    if notification is None:
+    taken = _claim(parts, UUID(delivery_id))
+    if taken is None:
         return
+    claim, notification = taken
+    begun = time.monotonic()
     try:
-        parts.notifier.send(notification)
-    except DeliveryFailed as exc:
-        _postpone(parts, UUID(job_id), seq, exc.detail)
-    except (TargetGone, TargetRefused) as exc:
-        log.warning("webhook %s is given up: %s", notification.id, exc.detail)
-        with parts.db.session_scope() as session:
-            events.abandon_delivery(session, UUID(job_id), seq, exc.detail)
+        status_code = parts.notifier.send(notification)
+    except NotifyError as exc:
+        _note_failure(parts, claim, exc, Outcome(exc.status_code, exc.detail, _ms_since(begun)))
     else:
         with parts.db.session_scope() as session:
-            events.delivered(session, UUID(job_id), seq, now())
+            deliveries.delivered(
+                session, claim.attempt_id, Outcome(status_code, None, _ms_since(begun)), now()
+            )
 
 
-def _claim(parts: Resources, job_id: UUID, seq: int) -> Notification | None:
+def _ms_since(begun: float) -> int:
+    return round((time.monotonic() - begun) * 1000)
+
+
+def _claim(parts: Resources, delivery_id: UUID) -> tuple[Claim, Notification] | None:
     with parts.db.session_scope() as session:
-        claimed = events.claim_delivery(session, job_id, seq, now())
-        row = queries.get(session, job_id)
-        if claimed is None or row is None or not row.webhook:
+        claim = deliveries.claim(session, delivery_id, now())
+        job = queries.get(session, claim.delivery.job_id) if claim else None
+        if claim is None or job is None:
             return None
-        event = claimed[1]
-        view = views.render(parts, row)
-        return Notification(
-            id=f"msg_{job_id.hex}_{seq}",
+        try:
+            url, signing = _receiver(parts, session, claim.delivery, job)
+        except TargetRefused as exc:
+            deliveries.abandon(session, claim.attempt_id, Outcome(None, exc.detail, 0))
+            return None
+        event = claim.event
+        return claim, Notification(
+            id=ids.webhook_id(job.id, event.seq),
             type=event.type,
             timestamp=event.created_at,
-            data=views.as_json(view) | _as_it_was(event.type, event.data),
-            url=row.webhook["url"],
-            secret=webhook_secret(parts.secret, row.owner),
+            data=views.as_json(views.render(parts, job)) | _as_it_was(event.type, event.data),
+            url=url,
+            secrets=signing,
         )
+
+
+def _receiver(
+    parts: Resources, session: Session, delivery: WebhookDelivery, job: Job
+) -> tuple[str, tuple[str, ...]]:
+    """Its URL, and the secrets that sign. Raises `TargetRefused` if it may not be told any more."""
+    if delivery.endpoint_id is None:
+        versions = endpoints.versions(endpoints.owner_secret(session, job.owner)).signing(now())
+        signing = tuple(secrets.owner_secret(parts.secret, job.owner, version) for version in versions)
+        return (job.webhook or {}).get("url", ""), signing
+    endpoint = endpoints.get(session, delivery.endpoint_id)
+    if endpoint is None or not endpoint.enabled:
+        raise TargetRefused(DELETED if endpoint is None else DISABLED)
+    versions = endpoints.versions(endpoint).signing(now())
+    return endpoint.url, tuple(
+        secrets.endpoint_secret(parts.secret, endpoint.id, version) for version in versions
+    )
 
 
 def _as_it_was(event_type: str, data: dict[str, object]) -> dict[str, object]:
@@ -103,10 +127,26 @@ def _as_it_was(event_type: str, data: dict[str, object]) -> dict[str, object]:
     return data if event_type.startswith("job.") else {}
 
 
-def _postpone(parts: Resources, job_id: UUID, seq: int, reason: str) -> None:
+def _note_failure(parts: Resources, claim: Claim, failure: NotifyError, outcome: Outcome) -> None:
+    name = ids.webhook_id(claim.event.job_id, claim.event.seq)
+    if not isinstance(failure, DeliveryFailed):
+        _give_up(parts, claim, failure, outcome)
+        log.warning("webhook %s is given up: %s", name, failure.detail)
+        return
     with parts.db.session_scope() as session:
-        due = events.postpone_delivery(
-            session, job_id, seq, reason, now(), parts.settings.webhook_retry_after_s,
+        due = deliveries.postpone(
+            session, claim.attempt_id, outcome, now(), parts.settings.webhook_retry_after_s,
             jitter=random.random(),  # noqa: S311
         )  # fmt: skip
-    log.warning("webhook %s/%s failed: %s; next try %s", job_id, seq, reason, due or "never")
+    log.warning("webhook %s failed: %s; next try %s", name, failure.detail, due or "never")
+
+
+def _give_up(parts: Resources, claim: Claim, failure: NotifyError, outcome: Outcome) -> None:
+    """An endpoint whose receiver is gone gets nothing more. It is locked first: see `give_up_all`."""
+    gone = claim.delivery.endpoint_id if isinstance(failure, TargetGone) else None
+    with parts.db.session_scope() as session:
+        endpoint = endpoints.lock(session, gone) if gone else None
+        deliveries.abandon(session, claim.attempt_id, outcome)
+        if endpoint is not None and endpoint.enabled:
+            endpoint.enabled, endpoint.disabled_reason, endpoint.updated_at = False, GONE, now()
+            deliveries.give_up_all(session, endpoint.id, DISABLED)

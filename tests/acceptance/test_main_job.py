@@ -194,6 +194,34 @@ def test_a_webhook_is_delivered_and_verifies(running: Stack) -> None:
     assert len({one.headers["webhook-id"] for one in got.received}) == 3
 
 
+def test_an_endpoint_is_told_of_all_jobs_and_once_more_if_asked(running: Stack) -> None:
+    # Given an endpoint, and a job without a webhook
+    log, endpoints = (f"{running.url}/v1/webhooks/{name}" for name in ("deliveries", "endpoints"))
+    with receiver() as got:
+        wanted = {"url": f"http://127.0.0.1:{got.port}/all", "events": ["image.generated", "job.completed"]}
+        endpoint = f"{endpoints}/{httpx.post(endpoints, json=wanted).json()['id']}"
+        try:
+            task_id = running.submit(count=2)
+            running.ended(task_id)
+            running.until(lambda: len(got.received) >= 3)
+            # When the last one is asked for again
+            told = {"task_id": task_id, "status": "delivered"}
+            running.until(lambda: len(httpx.get(log, params=told).json()["results"]) == 3)
+            (end, *_) = httpx.get(log, params=told).json()["results"]
+            assert httpx.post(f"{log}/{end['id']}/redeliver").status_code == 202
+            running.until(lambda: len(got.received) >= 4)
+            secret = httpx.get(f"{endpoint}/secret").json()["secret"]
+        finally:
+            httpx.delete(endpoint)
+        bodies = [Webhook(secret).verify(one.body, one.headers) for one in got.received]
+    # Then it was told of everything that it asked for, and of that one twice
+    types = sorted(body["type"] for body in bodies)
+    assert types == sorted(["image.generated", "image.generated", "job.completed", end["type"]])
+    assert {body["data"]["task_id"] for body in bodies} == {task_id}
+    assert [one.headers["webhook-id"] for one in got.received].count(end["webhook_id"]) == 2
+    running.until(lambda: len(httpx.get(f"{log}/{end['id']}").json()["log"]) == 2)
+
+
 def test_a_webhook_that_is_not_taken_is_sent_again(running: Stack) -> None:
     # Given a receiver that is not well at first
     with receiver() as got:

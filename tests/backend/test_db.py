@@ -7,13 +7,15 @@ from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from backend import db, keys
 from backend.db import Base, Database
 from backend.errors import DatabaseUnavailable
-from backend.jobs import queries
+from backend.jobs import deliveries, queries
+from backend.jobs.deliveries import Wanted
 from backend.jobs.models import IdempotencyKey
 from tests.backend.conftest import MakeJob
 
@@ -133,3 +135,56 @@ def test_many_writers_wait_for_each_other(database: Database) -> None:
         thread.join()
     with database.read_scope() as session:
         assert len(keys.list_keys(session)) == 30
+
+
+def test_deliveries_live_through_the_change_of_their_table(database_url: str) -> None:
+    # Given a database of before there were endpoints, with one delivery that is due and one that was made
+    moment, job_id = datetime(2026, 11, 20, 12, tzinfo=UTC), UUID("01939c5e-8b1d-7f60-a7c2-e4d6b8f0a1c3")
+    migrate(database_url, "0005")
+    database = Database(database_url)
+    given = {"id": job_id, "at": moment}
+    with database.session_scope() as session:
+        for statement in (OLD_JOB, OLD_EVENTS, OLD_DELIVERIES):
+            session.execute(sa.text(statement).bindparams(*TYPED), given)
+    # When it is migrated
+    migrate(database_url, "0006")
+    # Then both are there, in their order, and the one is to be sent again
+    with database.session_scope() as session:
+        made, due = deliveries.page(session, "ann", Wanted(), 9, before=None, after=None)[::-1]
+        assert [str(made.id), str(due.id)] == [f"{str(job_id)[:-4]}0001", f"{str(job_id)[:-4]}000c"]
+        assert (made.event.type, made.delivered_at, made.due_at) == ("job.created", moment, None)
+        assert (due.event.type, due.attempts, due.due_at, due.sent_at) == ("job.failed", 2, moment, None)
+        assert deliveries.take_due(session, datetime.now(UTC)) == [due.id]
+    # And there is a way back
+    migrate(database_url, "0005")
+    with database.read_scope() as session:
+        rows = session.execute(sa.text("SELECT seq, attempts FROM webhook_deliveries ORDER BY seq"))
+        assert [tuple(row) for row in rows] == [(1, 1), (12, 2)]
+    database.close()
+
+
+OLD_JOB = """
+    INSERT INTO jobs (id, owner, pipeline, status, input, metadata, total, run, last_event, created_at,
+                      updated_at, deadline_at)
+    VALUES (:id, 'ann', 'thumbnails', 'pending', '{}', '{}', 1, 1, 2, :at, :at, :at)
+"""
+OLD_EVENTS = """
+    INSERT INTO job_events (job_id, seq, type, data, created_at)
+    VALUES (:id, 1, 'job.created', '{}', :at), (:id, 12, 'job.failed', '{}', :at)
+"""
+OLD_DELIVERIES = """
+    INSERT INTO webhook_deliveries (job_id, seq, attempts, due_at, sent_at, delivered_at)
+    VALUES (:id, 1, 1, NULL, NULL, :at), (:id, 12, 2, :at, :at, NULL)
+"""
+TYPED = (sa.bindparam("id", type_=sa.Uuid()), sa.bindparam("at", type_=db.UtcDateTime()))
+
+
+def migrate(url: str, revision: str) -> None:
+    """To this very revision, up or down."""
+    database = Database(url)
+    with database.engine.connect() as connection, connection.begin():
+        config = db._alembic_config()
+        config.attributes["connection"] = connection
+        current = MigrationContext.configure(connection).get_current_revision() or ""
+        (command.upgrade if revision > current else command.downgrade)(config, revision)
+    database.close()

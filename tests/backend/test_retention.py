@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from backend import retention
 from backend.db import Database
 from backend.errors import Conflict, StorageUnavailable
-from backend.jobs import events, ids, queries, store
-from backend.jobs.models import IdempotencyKey, Job, JobEvent, Status, WebhookDelivery
+from backend.jobs import deliveries, ids, queries, store
+from backend.jobs.deliveries import Outcome
+from backend.jobs.models import IdempotencyKey, Job, JobEvent, Status, WebhookAttempt, WebhookDelivery
 from backend.jobs.store import Fault
 from backend.storage.local import LocalStorage
 from backend.storage.signing import Signer
@@ -129,14 +130,19 @@ def test_a_webhook_that_is_due_keeps_its_job(
     # Also while somebody is at it, and while it waits for its next try
     with database.session_scope() as session:
         (delivery,) = session.scalars(sa.select(WebhookDelivery))
-        assert events.claim_delivery(session, job_id, delivery.seq, now())
+        claim = deliveries.claim(session, delivery.id, now())
+        assert claim
     let_go(database, storage, DAY)
     assert row(database, job_id) is not None
 
     with database.session_scope() as session:
-        events.delivered(session, job_id, delivery.seq, now())
+        deliveries.delivered(session, claim.attempt_id, Outcome(204, None, 7), now())
     let_go(database, storage, DAY)
     assert row(database, job_id) is None
+    # And the log goes with it
+    with database.read_scope() as session:
+        assert not list(session.scalars(sa.select(WebhookDelivery)))
+        assert not list(session.scalars(sa.select(WebhookAttempt)))
 
 
 @pytest.mark.parametrize("role", ["reference", "mask"])

@@ -37,7 +37,12 @@ def examples_of(media: dict[str, Any]) -> list[Any]:
 def test_operations_have_names_that_read_well() -> None:
     assert set(OPERATIONS) == {f"create_{name}" for name in PIPELINES} | OPEN_TO_ALL | {
         "get_job", "stream_job_events", "list_jobs", "cancel_job", "continue_job", "retry_job", "delete_job",
-        "list_models", "list_workers", "get_webhook_secret", "get_metrics",
+        "list_models",
+        "list_workers", "get_metrics", "get_webhook_secret", "rotate_webhook_secret",
+        "create_webhook_endpoint", "list_webhook_endpoints", "get_webhook_endpoint",
+        "update_webhook_endpoint", "delete_webhook_endpoint", "get_webhook_endpoint_secret",
+        "rotate_webhook_endpoint_secret", "list_webhook_deliveries", "get_webhook_delivery",
+        "redeliver_webhook",
     }  # fmt: skip
 
 

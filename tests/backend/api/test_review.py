@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from backend import rescue
-from backend.jobs import events, fairness, ids, queries, store
-from backend.jobs.models import Job, Status
+from backend.jobs import deliveries, events, fairness, ids, queries, store
+from backend.jobs.models import Job, Status, WebhookDelivery
 from contract.queues import MAP_PROMPTS
 from tests.backend.api.conftest import Server, StartServer, announce
 from tests.backend.api.test_jobs import make, now, plan, save, submit
@@ -175,6 +175,7 @@ def test_webhooks_may_tell_of_it(api: httpx.Client, server: Server) -> None:
         job.webhook = {"url": "https://example.com/hook", "events": ["job.awaiting_review"]}
         store.hold(session, job, now())
     with server.resources.db.session_scope() as session:
-        ((_, seq),) = events.take_due(session, now(), job_id)
+        (delivery_id,) = deliveries.take_due(session, now(), job_id)
+        seq = session.get_one(WebhookDelivery, delivery_id).seq
         told = {event.seq: event.type for event in events.since(session, job_id, 0)}
     assert told[seq] == "job.awaiting_review"

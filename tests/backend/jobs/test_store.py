@@ -200,34 +200,3 @@ def test_events_are_numbered_under_concurrency(database: Database, make_job: Mak
         found = events.since(session, job_id, 0)
     assert [event.seq for event in found] == list(range(1, 12))
     assert sorted(e.data["index"] for e in found if e.type == "image.generated") == list(range(8))
-
-
-def test_webhooks_follow_from_events(database: Database, make_job: MakeJob) -> None:
-    webhook = {"url": "https://example.com", "events": ["image.generated", "job.completed"]}
-    job_id, waits = make_job(planned=1, webhook=webhook), [5, 300, 1800]
-    with database.session_scope() as session:
-        report(session, generated(job_id, 0), now())
-    with database.session_scope() as session:
-        assert events.take_due(session, now()) == [(job_id, 4)]
-        assert events.take_due(session, now(), job_id) == [], "it waits in the broker"
-        assert events.take_due(session, now() + events.LOST_AFTER * 1.1) == [(job_id, 4)], "it was lost there"
-    with database.session_scope() as session:
-        claimed = events.claim_delivery(session, job_id, 4, now())
-        assert claimed is not None
-        assert claimed[1].type == "image.generated"
-    with database.session_scope() as session:  # in hand: nobody else takes it
-        assert events.claim_delivery(session, job_id, 4, now()) is None
-        due = events.postpone_delivery(session, job_id, 4, "500", now(), waits, jitter=0.5)
-        assert due is not None
-        assert 4 < (due - now()).total_seconds() < 8
-    later = now() + timedelta(days=1)
-    seen = []
-    for _ in range(3):
-        with database.session_scope() as session:
-            assert events.claim_delivery(session, job_id, 4, later) is not None
-            due = events.postpone_delivery(session, job_id, 4, "500", later, waits, jitter=0)
-            seen.append((due - later).total_seconds() if due else None)
-            later += timedelta(days=1)
-    assert seen == [300, 1800, None]
-    with database.session_scope() as session:
-        assert events.take_due(session, later) == []

@@ -1,18 +1,21 @@
 """Deliveries to a receiver that really listens."""
 
+import base64
 import json
 import logging
+import re
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from ipaddress import ip_address
 
 import pytest
 import trustme
-from standardwebhooks import Webhook
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from backend.errors import DeliveryFailed, TargetGone, TargetRefused
 from backend.notify.addresses import IPAddress, LookupUnavailable, NameNotFound
@@ -32,7 +35,7 @@ def notification(url: str) -> Notification:
         timestamp=datetime(2026, 11, 20, 12, 0, tzinfo=timezone(timedelta(hours=2))),
         data={"task_id": "t", "message": "Zürich 東京"},
         url=url,
-        secret=SECRET,
+        secrets=(SECRET,),
     )
 
 
@@ -91,6 +94,21 @@ def test_a_delivery_is_a_standard_webhook(listening: Receiver) -> None:
     assert request.body == json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def test_each_secret_signs(listening: Receiver) -> None:
+    # Given a secret that is being changed
+    other = "whsec_" + base64.b64encode(b"another secret of 32 characters!").decode()
+    told = replace(notification(f"http://127.0.0.1:{listening.port}/"), secrets=(other, SECRET))
+    # When something is told meanwhile
+    assert open_notifier().send(told) == 204
+    # Then a receiver takes it, whichever it knows, and one that knows neither doesn't
+    (request,) = listening.received
+    assert re.fullmatch(r"v1,\S+ v1,\S+", request.headers["webhook-signature"])
+    for secret in (other, SECRET):
+        Webhook(secret).verify(request.body, request.headers)
+    with pytest.raises(WebhookVerificationError):
+        Webhook("whsec_" + base64.b64encode(b"x" * 32).decode()).verify(request.body, request.headers)
+
+
 def test_the_signature_is_of_now(listening: Receiver) -> None:
     # Receivers refuse what is older than five minutes, and the last attempt comes after hours
     open_notifier().send(notification(f"http://127.0.0.1:{listening.port}/"))
@@ -101,7 +119,7 @@ def test_the_signature_is_of_now(listening: Receiver) -> None:
 @pytest.mark.parametrize("code", [200, 201, 202, 204, 299])
 def test_any_2xx_is_a_delivery(listening: Receiver, code: int) -> None:
     listening.answer = status(code)
-    open_notifier().send(notification(f"http://127.0.0.1:{listening.port}/"))
+    assert open_notifier().send(notification(f"http://127.0.0.1:{listening.port}/")) == code
 
 
 def test_an_endless_body_is_not_read(listening: Receiver) -> None:
@@ -139,8 +157,9 @@ def test_the_next_address_is_tried(listening: Receiver) -> None:
 @pytest.mark.parametrize("code", [400, 404, 409, 429, 500, 503])
 def test_anything_else_is_a_failure(listening: Receiver, code: int) -> None:
     listening.answer = status(code)
-    with pytest.raises(DeliveryFailed, match=str(code)):
+    with pytest.raises(DeliveryFailed, match=str(code)) as refused:
         open_notifier().send(notification(f"http://127.0.0.1:{listening.port}/"))
+    assert refused.value.status_code == code
 
 
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 
-from backend.jobs import events
+from backend.jobs import deliveries
 from backend.jobs.models import WebhookDelivery
 from backend.tasks import notify
 from backend.views import now
@@ -27,42 +27,42 @@ def place(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Workpla
 
 
 def sent(place: Workplace, make_job: MakeJob, ago: timedelta) -> UUID:
-    """A job whose one delivery was given to the broker so long ago; its message is taken out."""
-    job_id = make_job(webhook=WEBHOOK)
-    notify.kick(place.parts, place.job(job_id))
-    assert waiting(place) == [job_id]
+    """One delivery, which was given to the broker so long ago; its message is taken out."""
+    make_job(webhook=WEBHOOK)
+    notify.send_due(place.parts)
+    (delivery_id,) = waiting(place)
     with place.parts.db.session_scope() as session:
         when = WebhookDelivery.sent_at, WebhookDelivery.due_at
         session.execute(sa.update(WebhookDelivery).values({one: now() - ago for one in when}))
-    return job_id
+    return delivery_id
 
 
 def waiting(place: Workplace) -> list[UUID]:
-    return [UUID(message["job_id"]) for message in place.waiting(NOTIFY_QUEUE) if message]
+    return [UUID(message["delivery_id"]) for message in place.waiting(NOTIFY_QUEUE) if message]
 
 
 def test_what_vanished_from_an_empty_queue_is_sent_again_soon(place: Workplace, make_job: MakeJob) -> None:
-    job_id = sent(place, make_job, events.LOST_SOON * 1.1)
+    delivery_id = sent(place, make_job, deliveries.LOST_SOON * 1.1)
     notify.send_all_due(place.parts)
     notify.send_all_due(place.parts)
-    assert waiting(place) == [job_id]
+    assert waiting(place) == [delivery_id]
 
 
 def test_while_others_wait_it_may_be_among_them(place: Workplace, make_job: MakeJob) -> None:
-    sent(place, make_job, events.LOST_SOON * 1.1)
+    sent(place, make_job, deliveries.LOST_SOON * 1.1)
     place.fill(NOTIFY_QUEUE)
     notify.send_all_due(place.parts)
     assert waiting(place) == []
 
 
 def test_but_not_for_ever(place: Workplace, make_job: MakeJob) -> None:
-    job_id = sent(place, make_job, events.LOST_AFTER * 1.1)
+    delivery_id = sent(place, make_job, deliveries.LOST_AFTER * 1.1)
     place.fill(NOTIFY_QUEUE)
     notify.send_all_due(place.parts)
-    assert waiting(place) == [job_id]
+    assert waiting(place) == [delivery_id]
 
 
 def test_what_was_sent_just_now_is_left_alone(place: Workplace, make_job: MakeJob) -> None:
-    sent(place, make_job, events.LOST_SOON / 2)
+    sent(place, make_job, deliveries.LOST_SOON / 2)
     notify.send_all_due(place.parts)
     assert waiting(place) == []
