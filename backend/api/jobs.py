@@ -48,7 +48,7 @@ class ContinueRequest(RequestModel):
         json_schema_extra={"examples": [{"prompts": ["A bookshop window at dusk", "A stack of old books"]}]}
     )
 
-    prompts: list[Annotated[Text, Field(max_length=MAX_PROMPT_CHARACTERS)]] | None = Field(
+    prompts: list[Annotated[Text, Field(min_length=1, max_length=MAX_PROMPT_CHARACTERS)]] | None = Field(
         default=None,
         min_length=1,
         max_length=MAX_COUNT,

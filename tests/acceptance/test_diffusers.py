@@ -226,10 +226,10 @@ def test_inpainting_keeps_what_is_black(running: Stack, model: str) -> None:
 
 def test_what_is_no_picture_is_refused(running: Stack) -> None:
     bomb = png(30_000, 30_000, data=b"x")
-    for bad in (bomb, b"%!PS-Adobe-3.0", encode(quarters(64, 64))[:20]):
-        assert set(refused(running, reference={"url": data_uri(bad)})) == {"#/reference/url"}
     whole = encode(Image.effect_noise((64, 64), 80))
-    broken = whole[: len(whole) // 2]  # its header is good
+    for bad in (bomb, b"%!PS-Adobe-3.0", whole[:20], whole[: len(whole) // 2]):
+        assert set(refused(running, reference={"url": data_uri(bad)})) == {"#/reference/url"}
+    broken = png(64, 64, data=b"x")  # all but its pixels is good
     error = error_of(running, reference={"url": data_uri(broken)})
     assert (error["code"], error["retryable"]) == ("reference_refused", False)
 
