@@ -62,6 +62,15 @@ def _check_text(value: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_check_text)]
+Message = Annotated[
+    Text,
+    Field(
+        min_length=1,
+        max_length=MAX_MESSAGE_CHARACTERS,
+        description="What the images are about, in any language.",
+        examples=["autumn sale for a small bookshop"],
+    ),
+]
 Side = Annotated[int, Field(ge=64, le=MAX_SIDE, multiple_of=8)]
 
 

@@ -7,12 +7,11 @@ from backend.errors import FieldError, InvalidRequest
 from backend.jobs.models import Job
 from backend.pipelines.base import (
     MAX_COUNT,
-    MAX_MESSAGE_CHARACTERS,
     MAX_SEED,
     JobRequest,
+    Message,
     Prepared,
     Side,
-    Text,
 )
 from backend.resources import Resources
 from backend.tasks.prompts import write_prompts
@@ -25,12 +24,7 @@ class PromptsRequest(JobRequest):
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
-    message: Text = Field(
-        min_length=1,
-        max_length=MAX_MESSAGE_CHARACTERS,
-        description="What the images are about, in any language.",
-        examples=["autumn sale for a small bookshop"],
-    )
+    message: Message
     count: int = Field(default=4, ge=1, le=MAX_COUNT, description="How many prompts.")
     seed: int | None = Field(
         default=None, ge=0, le=MAX_SEED, description="The same seed gives the same prompts, as far as may be."

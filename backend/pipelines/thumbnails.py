@@ -14,10 +14,10 @@ from backend.jobs.ids import Role
 from backend.jobs.models import Job
 from backend.pipelines.base import (
     MAX_COUNT,
-    MAX_MESSAGE_CHARACTERS,
     MAX_SEED,
     ImageSource,
     JobRequest,
+    Message,
     Prepared,
     RequestModel,
     Side,
@@ -72,12 +72,7 @@ class ThumbnailsRequest(JobRequest):
 
     model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
-    message: Text = Field(
-        min_length=1,
-        max_length=MAX_MESSAGE_CHARACTERS,
-        description="What the images are about, in any language.",
-        examples=["autumn sale for a small bookshop"],
-    )
+    message: Message
     count: int = Field(default=4, ge=1, le=MAX_COUNT, description="How many images.")
     model: str | None = Field(
         default=None,
