@@ -14,7 +14,7 @@ from backend.notify.connection import Deadline
 from backend.notify.gate import Gate
 from backend.notify.target import Target
 
-USER_AGENT = "Fanfare-References/1"
+USER_AGENT = "Fanfare/1"
 MAX_REDIRECTS = 3  # each of them is checked as the first URL was
 
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -75,7 +75,7 @@ class Downloader:
             with connection, connection.stream("GET", url, headers=fields) as response:
                 if response.status in _REDIRECTS:
                     return _Redirect(_header(response, b"location"))
-                _judge(response.status, target.host)
+                _judge(response, target.host)
                 return self._read(response)
 
     def _read(self, response: httpcore.Response) -> bytes:
@@ -117,11 +117,17 @@ def _translated(host: str) -> Iterator[None]:
         raise ReferenceAway(f"The answer of {host} was not valid HTTP.") from exc
 
 
-def _judge(status: int, host: str) -> None:
+def _judge(response: httpcore.Response, host: str) -> None:
+    status = response.status
     if status == HTTPStatus.OK:
         return
-    kind = ReferenceAway if status >= 500 or status in _PASSING else ReferenceUnavailable
-    raise kind(f"{host} answered {status}.")
+    if status >= 500 or status in _PASSING:
+        asked = _header(response, b"retry-after").strip()
+        raise ReferenceAway(
+            f"{host} answered {status}.",
+            retry_after_s=int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 6 else None,
+        )
+    raise ReferenceUnavailable(f"{host} answered {status}.")
 
 
 def _header(response: httpcore.Response, name: bytes) -> str:

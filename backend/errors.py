@@ -353,6 +353,10 @@ class ReferenceUnavailable(FanfareError):
 class ReferenceAway(ReferenceUnavailable):
     """The image to start from can't be fetched right now."""
 
+    def __init__(self, detail: str | None = None, *, retry_after_s: int | None = None) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s  # as its server has asked
+
 
 class ReferenceRefused(FanfareError):
     """The image to start from can't be used."""

@@ -17,10 +17,13 @@ from backend.api import (
     files,
     fleet,
     health,
+    items,
     jobs,
+    media,
     metrics,
     pipelines,
     problems,
+    uploads,
     webhooks,
 )
 from backend.api.answers import Answers
@@ -31,6 +34,7 @@ from backend.api.middleware import RequestContext
 from backend.api.rate_limit import RateLimiter
 from backend.api.request_metrics import RequestMetrics
 from backend.api.system_metrics import SystemCollector
+from backend.pipelines.uploads import UploadsRequest
 from backend.resources import Resources
 from backend.settings import Settings, get_settings
 from contract.signals import connect
@@ -62,7 +66,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = chosen
     _include_routes(app)
     problems.install(app)
-    documentation.install(app)
+    documentation.install(app, UploadsRequest)
     if chosen.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -79,10 +83,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _include_routes(app: FastAPI) -> None:
     v1 = APIRouter(prefix="/v1")
     v1.include_router(pipelines.create_router())
-    for part in (jobs, events, fleet, webhooks, endpoints, deliveries):
+    for part in (uploads, jobs, items, events, fleet, webhooks, endpoints, deliveries):
         v1.include_router(part.router)
     app.include_router(v1)
     app.include_router(files.router)
+    app.include_router(media.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
 

@@ -138,6 +138,8 @@ def _patience_with(parts: Resources, job: Job) -> timedelta:
 
 
 def _queue_of_next_step(job: Job) -> str:
+    if job.takes_files:
+        return MEDIA_QUEUE
     if not job.images:
         return LLM_QUEUE
     return MEDIA_QUEUE if store.is_made(job) else DEFAULT_QUEUE

@@ -67,6 +67,6 @@ def erase(db: Database, storage: Storage, job: Job) -> None:
 
 def _keys(storage: Storage, job: Job) -> list[str]:
     pipeline = PIPELINES.get(job.pipeline)
-    if pipeline is None:  # it was taken out since
+    if pipeline is None or job.takes_files:  # it was taken out since; or its keys say what is in them
         return [one.key for one in storage.walk(ids.folder(job.id))]
     return pipeline.object_keys(job)

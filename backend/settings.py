@@ -107,6 +107,12 @@ class Settings(BaseSettings):
     reference_timeout_s: float = Field(default=30, gt=0, le=120)  # for one try, from look-up to last byte
     max_reference_bytes: int = Field(default=20 * 1024 * 1024, ge=1024)
 
+    # files from outside: uploads, and images of products
+    max_file_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)  # of one that is uploaded
+    max_upload_request_bytes: int = Field(default=256 * 1024 * 1024, ge=1024)  # of a request with files in it
+    downloads_per_host: int = Field(default=4, ge=1, le=100)  # at once, by all workers together
+    media_url: str = ""  # a CDN or public bucket that serves the storage; empty: the API, by signed URLs
+
     # deadlines, in seconds
     job_deadline_s: int = Field(default=24 * 3600, ge=10)
     sweep_interval_s: float = Field(default=5, ge=0.5, le=300)
@@ -175,6 +181,7 @@ class Settings(BaseSettings):
             host = "127.0.0.1" if self.api_host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
             self.public_url = f"http://{host}:{self.api_port}"
         self.public_url = self.public_url.rstrip("/")
+        self.media_url = self.media_url.rstrip("/")
         self.node_url = (self.node_url or self.public_url).rstrip("/")
         if not self.llm:
             self.llm = "openai" if self.llm_url or self.llm_api_key.get_secret_value() else "template"

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -26,7 +27,7 @@ from backend.errors import (
     StorageError,
     TargetRefused,
 )
-from backend.jobs import admission, fairness, ids, queries, store
+from backend.jobs import admission, fairness, ids, items, queries, store
 from backend.jobs.models import ENDED, IdempotencyKey, Job, Status
 from backend.pipelines import PIPELINES
 from backend.pipelines.base import JobRequest, Pipeline, Prepared
@@ -39,6 +40,7 @@ from contract.queues import priority_of
 log = logging.getLogger(__name__)
 
 ACCEPTED_WITHIN = timedelta(minutes=15)  # much longer than files take to be stored
+STORED_AT_ONCE = 4  # files of a request
 IN_FLIGHT_AFTER_MS = 2000  # how long a request waits for another one with its idempotency key
 
 Answer = dict[str, Any]
@@ -77,7 +79,7 @@ def submit(
     job = _new_job(resources, pipeline.name, request, prepared, owner)
     if cancel_after_s is not None:
         job.cancel_at = job.created_at + timedelta(seconds=cancel_after_s)
-    if prepared.files or prepared.starts:
+    if prepared.files or prepared.starts or prepared.uploads:
         _store_files(resources, job, prepared)
     try:
         with resources.db.session_scope() as session:
@@ -88,6 +90,8 @@ def submit(
             store.accept(session, job, now())
             if prepared.plans:
                 store.plan(session, job, prepared.plans, now())
+            if prepared.sources:
+                items.plan(session, job, prepared.sources, now())
             first = answer(job)
             if idempotency_key:
                 session.add(
@@ -105,7 +109,10 @@ def submit(
         if idempotency_key and queries.is_lock_timeout(exc.__cause__):
             raise IdempotencyInFlight from exc
         raise
-    _publish_or_leave(resources, job, band)
+    if prepared.held:
+        notify.kick(resources, job)
+    else:
+        _publish_or_leave(resources, job, band)
     return Submission(job.id, first, replayed=False)
 
 
@@ -151,6 +158,8 @@ def _new_job(resources: Resources, pipeline: str, request: JobRequest, prepared:
         client_metadata=request.metadata,
         webhook=request.webhook.model_dump(mode="json") if request.webhook else None,
         total=prepared.total,
+        takes_files=bool(prepared.sources),
+        held_at=created if prepared.held else None,
         run=1,
         sends=0,
         last_event=0,
@@ -162,13 +171,20 @@ def _new_job(resources: Resources, pipeline: str, request: JobRequest, prepared:
 
 
 def _store_files(resources: Resources, job: Job, prepared: Prepared) -> None:
-    """Stores what images start from. If it is never accepted, the sweep erases it all."""
+    """Stores what images are made of. If it is never accepted, the sweep erases it all."""
     with resources.db.session_scope() as session:
         store.reserve(session, job, now() + ACCEPTED_WITHIN)
     for role, data in prepared.files.items():
         resources.storage.put(ids.given_key(job.id, role), data, "application/octet-stream")
     for role, data in prepared.starts.items():
         resources.storage.put(ids.reference_key(job.id, role), data, "image/png")
+    with ThreadPoolExecutor(STORED_AT_ONCE, thread_name_prefix="uploads") as pool:
+        for _ in pool.map(lambda one: _store_upload(resources, job, *one), prepared.uploads.items()):
+            pass
+
+
+def _store_upload(resources: Resources, job: Job, index: int, read: Callable[[], bytes]) -> None:
+    resources.storage.put(ids.upload_key(job.id, index), read(), "application/octet-stream")
 
 
 # -- dispatch -----------------------------------------------------------------------------------------
@@ -251,7 +267,7 @@ def retry(resources: Resources, job_id: UUID, owner: str) -> None:
 
 
 def go_on(resources: Resources, job_id: UUID, owner: str, prompts: Sequence[str] | None) -> None:
-    """Lets a job go on that waits for a review; `prompts`: with these in place of its own.
+    """Lets a job go on that waits for a review, or for files; `prompts`: with these in place of its own.
 
     Raises `NotFound`, `Conflict` where it waits for none, `InvalidRequest`, `QuotaReached` or `QueueFull`.
     """
@@ -262,7 +278,10 @@ def go_on(resources: Resources, job_id: UUID, owner: str, prompts: Sequence[str]
     with resources.db.session_scope() as session:
         job = _owned(session, job_id, owner)
         if job.held_at is None:
-            raise Conflict(f"The job waits for no review: it is {job.status.value}.")
+            raise Conflict(f"The job waits for no word of yours: it is {job.status.value}.")
+        if prompts is not None and job.takes_files:
+            error = FieldError("#/prompts", "this job has no prompts")
+            raise InvalidRequest("The job can't go on with these.", errors=(error,))
         plans = None if prompts is None else plans_of(job, prompts)
         if plans is not None and len(plans) > job.total:
             admission.admit(session, owner, len(plans) - job.total, _limits(resources))

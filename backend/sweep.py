@@ -15,7 +15,7 @@ from backend import rescue, resources, retention, submit
 from backend.celery_app import BROKER_ERRORS, app
 from backend.errors import FanfareError, ReferenceUnavailable, StorageError
 from backend.jobs import fairness, queries, store
-from backend.jobs.store import Fault
+from backend.jobs.faults import Fault
 from backend.resources import Resources
 from backend.tasks import gpu, lifecycle, notify
 from backend.views import now

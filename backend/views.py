@@ -8,8 +8,10 @@ from uuid import UUID
 import redis
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from backend.jobs.models import ENDED, ImageGeneration, Status
+from backend.jobs import ids
+from backend.jobs.models import ENDED, ImageGeneration, MediaItem, Status
 from backend.jobs.models import Job as JobRow
+from backend.media_urls import media_url
 from backend.resources import Resources
 
 
@@ -28,20 +30,20 @@ class Error(View):
 
 
 class Progress(View):
-    """How far a job is, in images."""
+    """How far a job is, in images, or in files of which they are made."""
 
-    completed: int = Field(description="Images whose original is stored.", examples=[2])
+    completed: int = Field(description="Images that are stored.", examples=[2])
     failed: int = Field(description="Images that could not be made.", examples=[0])
-    total: int = Field(description="Images asked for.", examples=[4])
+    total: int = Field(description="Images asked for, or files that are taken.", examples=[4])
     fraction: float = Field(ge=0, le=1, description="0 to 1, counting the steps of images in hand.")
 
 
 class WaitingFor(View):
     """Why a job waits."""
 
-    reason: Literal["no_worker_for_model", "ahead_of_you", "cold_load", "quota", "review", "broker"] = Field(
-        description="Stable: branch on it."
-    )
+    reason: Literal[
+        "no_worker_for_model", "ahead_of_you", "cold_load", "quota", "review", "upload", "broker"
+    ] = Field(description="Stable: branch on it.")
     message: str = Field(description="For people.")
     position: int | None = Field(
         default=None, description="How many images are ahead, for `ahead_of_you` and `cold_load`."
@@ -126,6 +128,42 @@ class Image(View):
     error: Error | None = Field(default=None, description="Why it failed, if it did.")
 
 
+class Upload(View):
+    """A PUT that the holder may make until it expires; no key is needed."""
+
+    url: str
+    headers: dict[str, str] = Field(description="To be sent exactly as they are.")
+    expires_at: datetime
+    max_bytes: int
+
+
+class Item(View):
+    """One file from outside, uploaded or behind a URL, and the image that was made of it."""
+
+    id: UUID
+    index: int = Field(description="Its place in the job, from 0.")
+    status: Literal["pending", "in_progress", "completed", "failed", "canceled"]
+    filename: str | None = Field(default=None, description="Of an upload, as its client calls it.")
+    source_url: str | None = Field(default=None, description="Where it is fetched from, if it is.")
+    product_id: UUID | None = Field(default=None, description="The product whose image it is.")
+    upload: Upload | None = Field(
+        default=None, description="Where to send the file; there while the job waits for it."
+    )
+    url: str | None = Field(
+        default=None, description="The image. It is good for as long as the image exists, for whoever has it."
+    )
+    width: int | None = Field(default=None, description="Pixels of the image.")
+    height: int | None = Field(default=None, description="Pixels of the image.")
+    content_type: str | None = Field(default=None, description="Of the image.", examples=["image/webp"])
+    bytes: int | None = Field(default=None, description="Size of the image.")
+    original_bytes: int | None = Field(default=None, description="Size of the file as it came.")
+    sha256: str | None = Field(default=None, description="Of the image's bytes.")
+    srcset: str | None = Field(default=None, description="Ready for <img srcset>.")
+    thumbnails: list[Thumbnail] = Field(default=[], description="Largest first.")
+    attempts: int = Field(default=0, description="How often it was begun.")
+    error: Error | None = Field(default=None, description="Why nothing was made of it, if so.")
+
+
 class JobUrls(View):
     """Where to go from here."""
 
@@ -133,6 +171,7 @@ class JobUrls(View):
     events: str = Field(description="GET: its event stream.")
     cancel: str = Field(description="POST: stop it.")
     retry: str = Field(description="POST: run again what failed.")
+    items: str = Field(description="GET: all of its items, in pages.")
 
 
 class Job(View):
@@ -147,6 +186,10 @@ class Job(View):
     progress: Progress
     input: dict[str, JsonValue] = Field(description="The request, with its defaults filled in.")
     images: list[Image] = Field(description="One per prompt; empty until the prompts are written.")
+    items: list[Item] = Field(
+        default=[],
+        description="Of a job that takes files, the first 100; `urls.items` has all. Empty for all others.",
+    )
     output: dict[str, JsonValue] | None = Field(
         default=None, description="What a job without images came to, once it is completed."
     )
@@ -181,6 +224,7 @@ def render(
         progress=progress_of(row, fractions or {}),
         input=row.input,
         images=[render_image(resources, image, row.input) for image in row.images],
+        items=[render_item(resources, item, row) for item in row.first_items],
         output=row.output,
         error=_error(row.error_code, row.error_message, row.error_retryable),
         metadata=row.client_metadata,
@@ -189,12 +233,20 @@ def render(
         completed_at=row.completed_at,
         cancel_at=row.cancel_at,
         expires_at=row.expires_at,
-        urls=JobUrls(get=base, events=f"{base}/events", cancel=f"{base}/cancel", retry=f"{base}/retry"),
+        urls=JobUrls(
+            get=base,
+            events=f"{base}/events",
+            cancel=f"{base}/cancel",
+            retry=f"{base}/retry",
+            items=f"{base}/items",
+        ),
     )
 
 
 def progress_of(row: JobRow, fractions: dict[int, float]) -> Progress:
     """Counts images; one in hand counts by its fraction, a stored one without thumbnails as nearly done."""
+    if row.takes_files:
+        return _progress_of_items(row)
     completed = failed = 0
     done = 0.0
     for image in row.images:
@@ -209,6 +261,64 @@ def progress_of(row: JobRow, fractions: dict[int, float]) -> Progress:
     total = max(row.total, len(row.images))
     fraction = 1.0 if row.status in ENDED else min(round(done / max(total, 1), 4), 0.99)
     return Progress(completed=completed, failed=failed, total=total, fraction=fraction)
+
+
+def _progress_of_items(row: JobRow) -> Progress:
+    completed, failed = (row.item_counts.get(status, 0) for status in (Status.COMPLETED, Status.FAILED))
+    fraction = min(round((completed + failed) / max(row.total, 1), 4), 0.99)
+    return Progress(
+        completed=completed,
+        failed=failed,
+        total=row.total,
+        fraction=1.0 if row.status in ENDED else fraction,
+    )
+
+
+def render_item(resources: Resources, item: MediaItem, row: JobRow) -> Item:
+    """The view of one file from outside."""
+    view = Item(
+        id=item.id,
+        index=item.index,
+        status=item.status.value,
+        filename=item.filename,
+        source_url=item.source_url,
+        product_id=item.product_id,
+        upload=_upload(resources, item) if row.held_at and item.status is Status.PENDING else None,
+        url=media_url(resources, item.key) if item.key else None,
+        width=item.width,
+        height=item.height,
+        content_type=item.content_type,
+        bytes=item.bytes,
+        original_bytes=item.given_bytes,
+        sha256=item.sha256,
+        thumbnails=[
+            Thumbnail(
+                width=one["width"],
+                height=one["height"],
+                content_type=one["content_type"],
+                bytes=one["bytes"],
+                url=media_url(resources, one["key"]),
+            )
+            for one in reversed(item.thumbnails)
+        ],
+        attempts=item.attempts,
+        error=_error(item.error_code, item.error_message, item.error_retryable),
+    )
+    view.srcset = ", ".join(f"{one.url} {one.width}w" for one in view.thumbnails) or None
+    return view
+
+
+def _upload(resources: Resources, item: MediaItem) -> Upload:
+    settings = resources.settings
+    signed = resources.storage.client_upload_url(
+        ids.upload_key(item.job_id, item.index),
+        content_type="application/octet-stream",
+        max_bytes=settings.max_file_bytes,
+        expires_in=settings.upload_url_ttl_s,
+    )
+    return Upload(
+        url=signed.url, headers=signed.headers, expires_at=signed.expires_at, max_bytes=signed.max_bytes
+    )
 
 
 def render_image(resources: Resources, image: ImageGeneration, job_input: Mapping[str, Any]) -> Image:

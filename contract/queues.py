@@ -14,6 +14,7 @@ WRITE_PROMPTS = "fanfare.write_prompts"
 MAP_PROMPTS = "fanfare.map_prompts"
 GENERATE_IMAGE = "fanfare.generate_image"
 SAVE_IMAGES = "fanfare.save_images"
+PROCESS_ITEMS = "fanfare.process_items"
 TAKE_REPORTS = "fanfare.take_reports"
 DELIVER_WEBHOOK = "fanfare.deliver_webhook"
 SWEEP = "fanfare.sweep"
@@ -31,6 +32,7 @@ TASK_ROUTES: dict[str, dict[str, str]] = {
     WRITE_PROMPTS: {"queue": LLM_QUEUE},
     MAP_PROMPTS: {"queue": DEFAULT_QUEUE},
     SAVE_IMAGES: {"queue": MEDIA_QUEUE},
+    PROCESS_ITEMS: {"queue": MEDIA_QUEUE},
     TAKE_REPORTS: {"queue": DEFAULT_QUEUE},
     DELIVER_WEBHOOK: {"queue": NOTIFY_QUEUE},
     SWEEP: {"queue": DEFAULT_QUEUE},

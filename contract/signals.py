@@ -25,6 +25,18 @@ FLAG_TTL_S = 2 * 86400
 PREVIEW_TTL_S = 600
 ENDED_TTL_S = 600  # of what is left of a job that has ended
 
+_TAKE_PLACE = """
+local now = tonumber(redis.call('TIME')[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+local is_new = not redis.call('ZSCORE', KEYS[1], ARGV[1])
+if is_new and redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then
+    return 0
+end
+redis.call('ZADD', KEYS[1], now + tonumber(ARGV[3]), ARGV[1])
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+return 1
+"""
+
 
 def _cancel_key(job_id: UUID) -> str:
     return f"fanfare:cancel:{job_id}"
@@ -52,6 +64,10 @@ def _result_key(image_id: UUID, run: int) -> str:
 
 def _turn_key(what: str) -> str:
     return f"fanfare:turn:{what}"
+
+
+def _places_key(where: str) -> str:
+    return f"fanfare:places:{where}"
 
 
 def connect(result_url: str) -> "redis.Redis":
@@ -197,6 +213,18 @@ class Signals:
     def end_turn(self, what: str) -> None:
         """Others may."""
         self._redis.delete(_turn_key(what))
+
+    def take_place(self, where: str, who: str, places: int, seconds: int) -> bool:
+        """Takes one of so many places, for so long at most. False: all are taken.
+
+        Whoever has one already keeps it, for so long from now.
+        """
+        script = self._redis.register_script(_TAKE_PLACE)
+        return bool(script(keys=[_places_key(where)], args=[who, places, seconds]))
+
+    def leave_place(self, where: str, who: str) -> None:
+        """Gives it back."""
+        self._redis.zrem(_places_key(where), who)
 
     # -- images ---------------------------------------------------------------------------------------
 

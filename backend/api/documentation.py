@@ -4,6 +4,8 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
 from backend.api.examples import DELIVERY_ID, ENDPOINT_ID, EXAMPLES, REQUEST_ID, TASK_ID
 from backend.api.problems import MEDIA_TYPE, TYPE_BASE, Problem
@@ -83,8 +85,11 @@ def _links(operations: dict[str, str], parameter: str, where: str) -> dict[str, 
     }
 
 
-def install(app: FastAPI) -> None:
-    """Makes the app's OpenAPI say `application/problem+json` where it is, with an example of every answer."""
+def install(app: FastAPI, *bodies: type[BaseModel]) -> None:
+    """Makes the app's OpenAPI say `application/problem+json` where it is, with an example of every answer.
+
+    `bodies` are schemas of requests that routes read themselves.
+    """
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -96,6 +101,10 @@ def install(app: FastAPI) -> None:
                 routes=app.routes,
                 tags=[{"name": name, "description": text} for name, text in _TAGS.items()],
             )
+            _, read = models_json_schema(
+                [(body, "validation") for body in bodies], ref_template="#/components/schemas/{model}"
+            )
+            schema["components"]["schemas"] |= read.get("$defs", {})
             _complete(schema)
             app.openapi_schema = schema
         return app.openapi_schema

@@ -23,7 +23,7 @@ from backend.api.dependencies import OwnerDep, ResourcesDep, TaskId
 from backend.api.documentation import header, problems
 from backend.api.feed import Feed, FeedDep
 from backend.errors import DatabaseUnavailable, NotFound
-from backend.jobs import events
+from backend.jobs import events, items
 from backend.jobs.models import ENDED, JobEvent
 from backend.pipelines.base import WebhookEvent
 from backend.resources import Resources
@@ -49,12 +49,13 @@ class Preview(views.View):
 
 
 _IMAGE_EVENTS = [event for event in get_args(WebhookEvent) if event.startswith("image.")]
+_ITEM_EVENTS = [event for event in get_args(WebhookEvent) if event.startswith("item.")]
 _ABOUT_A_JOB = {"type": "string", "format": "uuid", "description": "The job."}
 _EVENT: dict[str, Any] = {
     "type": "object",
     "required": ["event", "data"],
     "properties": {
-        "event": {"enum": ["job", "image", "progress", "preview"]},
+        "event": {"enum": ["job", "image", "item", "progress", "preview"]},
         "id": {
             "type": "string",
             "pattern": "^[0-9]+$",
@@ -73,6 +74,11 @@ _EVENT: dict[str, Any] = {
                         "required": ["type", "task_id"],
                     },
                     {
+                        "allOf": [{"$ref": "#/components/schemas/Item"}],
+                        "properties": {"type": {"enum": _ITEM_EVENTS}, "task_id": _ABOUT_A_JOB},
+                        "required": ["type", "task_id"],
+                    },
+                    {
                         "allOf": [{"$ref": "#/components/schemas/Progress"}],
                         "properties": {"task_id": _ABOUT_A_JOB},
                         "required": ["task_id"],
@@ -87,7 +93,8 @@ _STREAM: dict[str, Any] = {
     "description": (
         "`event: job` with the job whenever its status changes; `event: image` with the image, its `type` "
         "(`image.started`, `image.requeued`, `image.generated`, `image.completed`, `image.failed`, "
-        "`image.canceled`) and `task_id`; `event: progress` without an id; for jobs with `preview`, `event: "
+        "`image.canceled`) and `task_id`; `event: item` likewise (`item.completed`, `item.failed`) for jobs "
+        "that take files; `event: progress` without an id; for jobs with `preview`, `event: "
         "preview` with a small picture of an unfinished image, without an id. Ends after the job has."
     ),
     "headers": {"Cache-Control": header("`no-cache`.")},
@@ -114,6 +121,7 @@ class News:
     events: list[JobEvent]
     job: views.Job
     ended: bool
+    items: dict[int, views.Item]  # that the events are about
 
 
 @router.get(
@@ -159,8 +167,11 @@ def _read(resources: Resources, job_id: UUID, owner: str, seq: int) -> News:
         row = present.find(session, job_id, owner)
         found = events.since(session, job_id, seq)
         waiting_for = present.why_waiting(resources, session, row)
+        about = [event.data["index"] for event in found if event.type.startswith("item.")]
+        rows = items.by_index(session, job_id, about) if about else {}
     job = views.render(resources, row, waiting_for=waiting_for)
-    return News(found, job, ended=row.status in ENDED)
+    told = {index: views.render_item(resources, item, row) for index, item in rows.items()}
+    return News(found, job, ended=row.status in ENDED, items=told)
 
 
 async def _stream(
@@ -172,7 +183,7 @@ async def _stream(
     with feed.watching(job_id, previews=bool(news.job.input.get("preview"))):
         while True:
             # No name is left for a row or a view: thousands of streams wait, and each would hold its own.
-            for frame in [_format(event, news.job) for event in news.events]:
+            for frame in [_format(event, news) for event in news.events]:
                 yield frame
             seq = news.events[-1].seq if news.events else seq
             if (news.ended and _is_all(news)) or feed.closing:
@@ -212,18 +223,21 @@ def _is_all(news: News) -> bool:
     return not news.events or news.events[-1].type in events.ENDINGS.values()
 
 
-def _format(event: JobEvent, job: views.Job) -> bytes:
-    if event.type.startswith("image."):
-        name, data = "image", _image_data(event, job)
+def _format(event: JobEvent, news: News) -> bytes:
+    name = event.type.partition(".")[0]
+    if name == "image":
+        image = next((image for image in news.job.images if image.index == event.data["index"]), None)
+        data = _part(event, news.job, image)
+    elif name == "item":
+        data = _part(event, news.job, news.items.get(event.data["index"]))
     else:
-        name, data = "job", views.as_json(job) | event.data
+        data = views.as_json(news.job) | event.data
     return format_sse_event(event=name, id=str(event.seq), data_str=_dump(data))
 
 
-def _image_data(event: JobEvent, job: views.Job) -> dict[str, Any]:
-    """The image as it is now, but for what the event says of it as it was then."""
-    image = next((image for image in job.images if image.index == event.data["index"]), None)
-    now = views.as_json(image) if image else {}
+def _part(event: JobEvent, job: views.Job, part: views.Image | views.Item | None) -> dict[str, Any]:
+    """The image or item as it is now, but for what the event says of it as it was then."""
+    now = views.as_json(part) if part else {}
     return now | event.data | {"type": event.type, "task_id": str(job.task_id)}
 
 

@@ -32,7 +32,7 @@ _CACHED = _ETAG | {
     "Content-Disposition": header("Its name, and whether to show or to save it."),
 }
 _RANGED = _CACHED | {"Content-Range": header("Which bytes these are, and of how many.")}
-_DOWNLOADS: dict[int | str, dict[str, Any]] = {
+DOWNLOADS: dict[int | str, dict[str, Any]] = {
     200: {"description": "The object.", "headers": _CACHED, **_IMAGES},
     206: {"description": "The part that `Range` asked for.", "headers": _RANGED, **_IMAGES},
     304: {"description": "You have it already.", "headers": _CACHED},
@@ -44,7 +44,7 @@ _UPLOADS: dict[int | str, dict[str, Any]] = {
     **problems(403, 404, 408, 413, 415, 422, 503),
 }
 
-_CONDITIONS = [
+CONDITIONS = [
     {
         "name": name,
         "in": "header",
@@ -85,8 +85,8 @@ Signature = Annotated[str, Query(description="As it came in the URL.")]
     "/{key:path}",
     operation_id="download_file",
     response_class=Response,
-    responses=_DOWNLOADS,
-    openapi_extra={"parameters": _CONDITIONS},
+    responses=DOWNLOADS,
+    openapi_extra={"parameters": CONDITIONS},
 )
 async def download_file(
     request: Request,
@@ -99,9 +99,19 @@ async def download_file(
 ) -> Response:
     """The object itself. URLs come signed from the API; they need no key."""
     storage.verify(Permit("GET", key, expires), signature)
+    left = max(expires - int(time.time()), 0)
+    return await serve(
+        request, storage, key, cache_control=f"private, max-age={left}, immutable", download=download
+    )
+
+
+async def serve(
+    request: Request, storage: LocalStorage, key: str, *, cache_control: str, download: bool
+) -> Response:
+    """The object, or the part of it that is asked for."""
     opened = await run_sync(storage.open, key)
     etag = f'"{opened.meta.etag}"'
-    headers = _headers(opened, etag, expires, "attachment" if download else "inline")
+    headers = _headers(opened, etag, cache_control, "attachment" if download else "inline")
     if is_unchanged(request.headers, etag, opened.modified):
         opened.close()
         return Response(status_code=304, headers=headers)
@@ -115,13 +125,12 @@ async def download_file(
     return FileResponse(opened, part, headers)
 
 
-def _headers(opened: OpenFile, etag: str, expires: int, disposition: str) -> dict[str, str]:
-    left = max(expires - int(time.time()), 0)
+def _headers(opened: OpenFile, etag: str, cache_control: str, disposition: str) -> dict[str, str]:
     name = "-".join(opened.meta.key.split("/")[-2:])  # every original is called "original"
     return {
         "ETag": etag,
         "Last-Modified": http_date(opened.modified),
-        "Cache-Control": f"private, max-age={left}, immutable",
+        "Cache-Control": cache_control,
         "Accept-Ranges": "bytes",
         "Content-Disposition": f'{disposition}; filename="{name}"',
         "Content-Security-Policy": "default-src 'none'; sandbox",

@@ -52,14 +52,15 @@ class StrictRoute(APIRoute):
         takes_body = self.body_field is not None
 
         async def strict(request: Request) -> Response:
-            if takes_body and not _is_json(request.headers.get("content-type", "")):
+            if takes_body and not is_json(request.headers.get("content-type", "")):
                 raise HTTPException(415)
             return await handle(StrictRequest(request.scope, request.receive))
 
         return strict
 
 
-def _is_json(content_type: str) -> bool:
+def is_json(content_type: str) -> bool:
+    """Whether it says so."""
     essence = content_type.split(";")[0].strip().lower()
     return essence == "application/json" or (essence.startswith("application/") and essence.endswith("+json"))
 

@@ -42,6 +42,8 @@ def create_router() -> APIRouter:
     """The routes of all pipelines."""
     router = APIRouter(tags=["pipelines"], route_class=StrictRoute)
     for pipeline in PIPELINES.values():
+        if not pipeline.has_route:
+            continue
         router.add_api_route(
             f"/{pipeline.name}",
             _endpoint(pipeline),
@@ -51,12 +53,12 @@ def create_router() -> APIRouter:
             summary=pipeline.summary,
             description=pipeline.description,
             operation_id=f"create_{pipeline.name}",
-            responses=problems(400, 401, 409, 413, 415, 422, 429, 503) | {202: _ACCEPTED},
+            responses=problems(400, 401, 409, 413, 415, 422, 429, 503) | {202: ACCEPTED},
         )
     return router
 
 
-_ACCEPTED: dict[str, Any] = {
+ACCEPTED: dict[str, Any] = {
     "description": "Accepted and stored. Poll `Location`, or stream its events.",
     "headers": {
         "Location": header("The job."),
@@ -78,20 +80,22 @@ def _endpoint(pipeline: Pipeline) -> Callable[..., Response]:
             body,
             owner=owner,
             idempotency_key=idempotency_key,
-            cancel_after_s=_seconds(cancel_after) if cancel_after else None,
+            cancel_after_s=seconds_of(cancel_after) if cancel_after else None,
             answer=lambda job: views.as_json(views.render(resources, job)),
         )
-        return _accepted(done)
+        return accepted(done)
 
     create.__annotations__["body"] = pipeline.request_schema
     return create
 
 
-def _seconds(duration: str) -> int:
+def seconds_of(duration: str) -> int:
+    """What `Cancel-After` says."""
     return sum(int(number) * _UNITS_S[unit] for number, unit in re.findall(r"([0-9]+)([hms]?)", duration))
 
 
-def _accepted(done: submit.Submission) -> JSONResponse:
+def accepted(done: submit.Submission) -> JSONResponse:
+    """The answer to a submission."""
     headers: dict[str, Any] = {"Location": f"/v1/jobs/{done.job_id}", "Retry-After": "1"}
     if done.replayed:
         headers["Idempotency-Replayed"] = "true"

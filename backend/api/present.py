@@ -56,6 +56,8 @@ def why_waiting(resources: Resources, session: Session, job: Job) -> WaitingFor 
     """Why nobody is at work on the job, if nobody is."""
     if job.status in ENDED or any(_in_hand(image.status, image.generated_at) for image in job.images):
         return None
+    if job.held_at and job.takes_files:
+        return WaitingFor(reason="upload", message="Its files are to be uploaded: then continue it.")
     if job.held_at:
         return WaitingFor(reason="review", message="Its prompts wait for your word: continue it.")
     snapshot = resources.nodes.snapshot()

@@ -28,6 +28,11 @@ def image_id(job_id: UUID, index: int) -> UUID:
     return uuid5(job_id, f"image/{index}")
 
 
+def item_id(job_id: UUID, index: int) -> UUID:
+    """Id of the row of one file from outside."""
+    return uuid5(job_id, f"item/{index}")
+
+
 def image_task_id(job_id: UUID, index: int, run: int) -> str:
     """Id of the Celery task that makes one image in one run of the job."""
     return str(uuid5(job_id, f"image/{index}/run/{run}"))
@@ -71,6 +76,16 @@ def reference_key(job_id: UUID, role: Role) -> str:
 def given_key(job_id: UUID, role: Role) -> str:
     """Key of the same as it came in the request, where it did."""
     return f"jobs/{job_id}/{role}-given.bin"
+
+
+def upload_key(job_id: UUID, index: int) -> str:
+    """Key of a file as it was uploaded; nobody is served it."""
+    return f"jobs/{job_id}/{index:03d}/given.bin"
+
+
+def item_folder(job_id: UUID, index: int) -> str:
+    """How the keys of all begin that is made of an upload."""
+    return f"jobs/{job_id}/{index:03d}/"
 
 
 def reference_keys(job_id: UUID, roles: Sequence[Role]) -> list[str]:

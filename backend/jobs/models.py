@@ -1,8 +1,10 @@
 """The tables. The database is the truth; the broker only carries."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from types import MappingProxyType
+from typing import Any, cast
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -54,7 +56,8 @@ class Job(Base):
     client_metadata: Mapped[dict[str, Any]] = mapped_column("metadata", Json, default=dict)
     webhook: Mapped[dict[str, Any] | None] = mapped_column(Json)
     output: Mapped[dict[str, Any] | None] = mapped_column(Json)  # what a job without images came to
-    total: Mapped[int] = mapped_column(default=0)  # images asked for
+    total: Mapped[int] = mapped_column(default=0)  # images asked for, or files that are taken
+    takes_files: Mapped[bool] = mapped_column(default=False, server_default=sa.false())  # then it has items
     run: Mapped[int] = mapped_column(default=1)  # 1, and one more for each retry
     last_event: Mapped[int] = mapped_column(default=0)  # seq of the newest of its events
 
@@ -82,6 +85,9 @@ class Job(Base):
     )  # gone for clients; objects being deleted. In the future: not accepted yet, deleted then if it never is
 
     to_tell = False  # not in the database: whether deliveries were recorded for this very object
+    # Nor these: see `items.load`
+    first_items = cast("Sequence[MediaItem]", ())
+    item_counts = cast("Mapping[Status, int]", MappingProxyType({}))
 
     images: Mapped[list["ImageGeneration"]] = relationship(
         back_populates="job", order_by="ImageGeneration.index", passive_deletes=True
@@ -145,6 +151,45 @@ class ImageGeneration(Base):
     completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
     job: Mapped[Job] = relationship(back_populates="images")
+
+
+class MediaItem(Base):
+    """One file from outside, uploaded or behind a URL, and what was made of it."""
+
+    __tablename__ = "media_items"
+    __table_args__ = (
+        sa.UniqueConstraint("job_id", "index"),
+        sa.Index("ix_media_items_job_id_status_due_at", "job_id", "status", "due_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)  # uuid5(job, index)
+    job_id: Mapped[UUID] = mapped_column(sa.ForeignKey("jobs.id", ondelete="CASCADE"))
+    index: Mapped[int]
+    status: Mapped[Status] = _status_column()
+    filename: Mapped[str | None] = mapped_column(sa.String(255))  # as its client calls it; of an upload
+    source_url: Mapped[str | None] = mapped_column(sa.Text)
+    product_id: Mapped[UUID | None]  # whose picture it is. No foreign key: products may go
+    attempts: Mapped[int] = mapped_column(default=0)  # in the job's last run
+    losses: Mapped[int] = mapped_column(default=0)  # workers that died while they had it in hand
+    due_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # not to be tried again before
+
+    # what was made of it
+    key: Mapped[str | None] = mapped_column(sa.String(512))
+    content_type: Mapped[str | None] = mapped_column(sa.String(64))
+    bytes: Mapped[int | None] = mapped_column(sa.BigInteger)
+    given_bytes: Mapped[int | None] = mapped_column(sa.BigInteger)  # as it came
+    sha256: Mapped[str | None] = mapped_column(sa.String(64))
+    width: Mapped[int | None]
+    height: Mapped[int | None]
+    thumbnails: Mapped[list[dict[str, Any]]] = mapped_column(Json, default=list)
+
+    error_code: Mapped[str | None] = mapped_column(sa.String(64))
+    error_message: Mapped[str | None] = mapped_column(sa.Text)
+    error_retryable: Mapped[bool | None]
+
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
 class JobEvent(Base):

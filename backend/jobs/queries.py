@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, selectinload
 
-from backend.jobs import ids
+from backend.jobs import ids, items
 from backend.jobs.models import ENDED, OPEN, IdempotencyKey, ImageGeneration, Job, Status, WebhookDelivery
 
 
@@ -36,8 +36,12 @@ _OWNED_JOB = _JOB.where(Job.owner == sa.bindparam("owner"))
 def get(session: Session, job_id: UUID, owner: str | None = None) -> Job | None:
     """The job with its images; None if there is none, or it is somebody else's."""
     if owner is None:
-        return session.scalar(_JOB, {"job_id": job_id})
-    return session.scalar(_OWNED_JOB, {"job_id": job_id, "owner": owner})
+        job = session.scalar(_JOB, {"job_id": job_id})
+    else:
+        job = session.scalar(_OWNED_JOB, {"job_id": job_id, "owner": owner})
+    if job is not None:
+        items.load(session, [job])
+    return job
 
 
 @dataclass(frozen=True)
@@ -96,11 +100,15 @@ def page(
         query = query.where(Job.created_at < wanted.created_before)
     if after:
         newer = query.where(Job.id > after).order_by(Job.id.asc()).limit(limit)
-        return list(session.scalars(newer.options(selectinload(Job.images))))[::-1]
+        jobs = list(session.scalars(newer.options(selectinload(Job.images))))[::-1]
+        items.load(session, jobs)
+        return jobs
     if before:
         query = query.where(Job.id < before)
     query = query.order_by(Job.id.desc()).limit(limit).options(selectinload(Job.images))
-    return list(session.scalars(query))
+    jobs = list(session.scalars(query))
+    items.load(session, jobs)
+    return jobs
 
 
 def idempotency_key(session: Session, owner: str, key: str) -> IdempotencyKey | None:

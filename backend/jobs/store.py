@@ -17,7 +17,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session, selectinload
 
 from backend.errors import Conflict, StorageUnavailable
-from backend.jobs import endpoints, events, ids
+from backend.jobs import endpoints, events, ids, items
+from backend.jobs.faults import Fault
 from backend.jobs.models import ENDED, IdempotencyKey, ImageGeneration, Job, Status
 from contract.messages import FailureCode, GeneratedImage, ImageFailure, ImageStarted
 
@@ -27,19 +28,6 @@ LEASE = timedelta(seconds=20)  # an image in hand counts as lost if nobody has s
 UPLOAD_ATTEMPTS = 3  # how often an image whose upload URL had expired is made, in all
 MOST_LOSSES = 10  # beside what nodes count: that may be lost with the result store
 ERASED_SOON = timedelta(minutes=1)  # clocks differ, and a transaction takes its time
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Why a job or an image failed, as the client sees it."""
-
-    code: str
-    message: str
-    retryable: bool
-
-    def as_dict(self) -> dict[str, Any]:
-        """As it stands in events and answers."""
-        return {"code": self.code, "message": self.message, "retryable": self.retryable}
 
 
 # Built once: that takes longer than to ask them.
@@ -100,6 +88,7 @@ def _locked(session: Session, query: sa.Select[Job, bool], values: dict[str, Any
         if not has_listeners:
             endpoints.nobody_listens(session, job.owner)
         jobs.append(job)
+    items.load(session, jobs)
     return jobs
 
 
@@ -194,6 +183,22 @@ def plan(session: Session, job: Job, plans: Sequence[Plan], now: datetime) -> No
             )
         )  # fmt: skip
     events.record(session, job, "job.planned", _job_data(job), now)
+
+
+def end_items(session: Session, job: Job, now: datetime, kept_for: timedelta | None = None) -> bool:
+    """The end of a locked job that is open and takes files, if all of them have ended."""
+    session.flush()
+    status = items.status_of_all(items.counts(session, job.id))
+    if status is None:
+        return False
+    job.status = status
+    items.load(session, [job])
+    _date(job, now, kept_for)
+    fault = items.fault_of_all(session, job.id) if status is Status.FAILED else None
+    if fault:
+        job.error_code, job.error_message, job.error_retryable = fault.code, fault.message, fault.retryable
+    _record_job(session, job, events.ENDINGS[status], now, fault)
+    return True
 
 
 def hold(session: Session, job: Job, now: datetime) -> None:
@@ -398,6 +403,9 @@ def fail(
         if image.status not in ENDED:
             fail_image(session, job, image, fault, now)
     kept = any(image.status is Status.COMPLETED for image in images)
+    if job.takes_files:
+        items.end_open(session, job, Status.FAILED, fault, now)
+        kept = bool(job.item_counts.get(Status.COMPLETED))
     job.status = Status.PARTIALLY_COMPLETED if kept else Status.FAILED
     _date(job, now, kept_for)
     job.error_code, job.error_message, job.error_retryable = fault.code, fault.message, fault.retryable
@@ -418,6 +426,8 @@ def cancel(session: Session, job: Job, now: datetime, kept_for: timedelta | None
         image.completed_at = now
         image.status = Status.COMPLETED if image.generated_at else Status.CANCELED
         _record_image(session, job, image, f"image.{image.status.value}", now)
+    if job.takes_files:
+        items.end_open(session, job, Status.CANCELED, None, now)
     job.status = Status.CANCELED
     _date(job, now, kept_for)
     _record_job(session, job, "job.canceled", now)
@@ -432,6 +442,8 @@ def retry(session: Session, job: Job, now: datetime, deadline: timedelta) -> Non
     for image in job.images:
         if image.status is Status.FAILED:
             _reset(image, job.run)
+    if job.takes_files:
+        items.reset_failed(session, job)
     job.status, job.completed_at, job.dispatched_at = Status.PENDING, None, None
     job.moved_forward_at = job.cancel_at = job.expires_at = job.claimed_until = None
     job.sends = 0

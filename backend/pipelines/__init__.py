@@ -4,9 +4,11 @@ from backend.pipelines.base import Pipeline
 from backend.pipelines.prompts import PromptsPipeline
 from backend.pipelines.reproductions import ReproductionsPipeline
 from backend.pipelines.thumbnails import ThumbnailsPipeline
+from backend.pipelines.uploads import UploadsPipeline
 
 PIPELINES: dict[str, Pipeline] = {
     "thumbnails": ThumbnailsPipeline(),
     "reproductions": ReproductionsPipeline(),
     "prompts": PromptsPipeline(),
+    "uploads": UploadsPipeline(),
 }

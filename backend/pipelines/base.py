@@ -2,7 +2,7 @@
 
 import json
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Protocol
 from uuid import UUID
@@ -14,6 +14,7 @@ from backend import references
 from backend.jobs import ids
 from backend.jobs.fairness import Priority
 from backend.jobs.ids import Role
+from backend.jobs.items import Source
 from backend.jobs.models import Job
 from backend.jobs.store import Plan
 from backend.resources import Resources
@@ -41,6 +42,8 @@ WebhookEvent = Literal[
     "image.completed",
     "image.failed",
     "image.canceled",
+    "item.completed",
+    "item.failed",
 ]
 
 
@@ -143,6 +146,20 @@ class JobRequest(RequestModel):
     )
 
 
+class MediaRequest(JobRequest):
+    """What the requests have whose jobs make images of files from outside."""
+
+    scale: float = Field(
+        default=1.0, ge=0.01, le=1, strict=False, description="What both sides are multiplied by: 0.5 halves."
+    )
+    thumbnail_sizes: list[Annotated[int, Field(ge=16, le=2048)]] = Field(
+        default=[200],
+        max_length=10,
+        description="Each the box, so many pixels wide and high, that a thumbnail fits into.",
+        examples=[[200, 64]],
+    )
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A request that was found good."""
@@ -152,6 +169,9 @@ class Prepared:
     files: Mapping[Role, bytes] = field(default_factory=dict)  # that came in the request, to be stored
     starts: Mapping[Role, bytes] = field(default_factory=dict)  # the same, as nodes get them
     plans: Sequence[Plan] = ()  # prompts that are known already, one per image
+    sources: Sequence[Source] = ()  # where files come from that images are made of
+    uploads: Mapping[int, Callable[[], bytes]] = field(default_factory=dict)  # those that came, by index
+    held: bool = False  # it waits for its client's word: files are still to come
 
 
 class Pipeline(Protocol):
@@ -177,6 +197,11 @@ class Pipeline(Protocol):
         """What clients send."""
         ...
 
+    @property
+    def has_route(self) -> bool:
+        """Whether its route is made from its schema, or it has one of its own."""
+        ...
+
     def prepare(
         self,
         request: Any,  # noqa: ANN401 - its own request_schema
@@ -195,7 +220,10 @@ class Pipeline(Protocol):
         ...
 
     def object_keys(self, job: Job) -> list[str]:
-        """Every object that the job may have stored, also without a row: what delete deletes."""
+        """Every object that the job may have stored, also without a row: what delete deletes.
+
+        Not asked of jobs that take files: what they have is listed.
+        """
         ...
 
 

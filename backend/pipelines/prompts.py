@@ -37,6 +37,7 @@ class PromptsPipeline:
     """write_prompts."""
 
     name = "prompts"
+    has_route = True
     summary = "Write prompts from a message"
     description = (
         "Writes `count` image prompts from the message, and makes no images: the job's `output` is "

@@ -40,6 +40,7 @@ class ReproductionsPipeline:
     """map_prompts -> generate_image -> save_images: its one row is planned when it is accepted."""
 
     name = "reproductions"
+    has_route = True
     summary = "Make an image again"
     description = (
         "Makes one image of yours again, from what its job and its `made_with` say of it. The new image's "

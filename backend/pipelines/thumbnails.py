@@ -149,6 +149,7 @@ class ThumbnailsPipeline:
     """generate_prompts -> generate_image x N -> save_images."""
 
     name = "thumbnails"
+    has_route = True
     summary = "Make images from a message"
     description = (
         "Writes `count` prompts from the message and makes one image, with thumbnails, from each. "

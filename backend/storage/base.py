@@ -52,8 +52,11 @@ class Storage(Protocol):
 
     name: str
 
-    def put(self, key: str, data: bytes, content_type: str) -> None:
-        """Stores the object whole or not at all; the same key again replaces it."""
+    def put(self, key: str, data: bytes, content_type: str, *, public: bool = False) -> None:
+        """Stores the object whole or not at all; the same key again replaces it.
+
+        `public`: shared caches (a CDN) may keep it too, for ever: it never changes under this key.
+        """
         ...
 
     def get(self, key: str, *, max_bytes: int) -> bytes:
@@ -90,6 +93,12 @@ class Storage(Protocol):
 
     def upload_url(self, key: str, *, content_type: str, max_bytes: int, expires_in: int) -> SignedUpload:
         """A URL for nodes: one plain PUT of `content_type`, good for `expires_in` seconds."""
+        ...
+
+    def client_upload_url(
+        self, key: str, *, content_type: str, max_bytes: int, expires_in: int
+    ) -> SignedUpload:
+        """The same for clients."""
         ...
 
     def check(self) -> None:

@@ -68,7 +68,14 @@ class LocalStorage:
 
     # -- the port -------------------------------------------------------------------------------------
 
-    def put(self, key: str, data: bytes, content_type: str) -> None:
+    def put(
+        self,
+        key: str,
+        data: bytes,
+        content_type: str,
+        *,
+        public: bool = False,  # noqa: ARG002 - the route that serves it says so
+    ) -> None:
         """See the port."""
         check_content_type(check_key(key), content_type)
         with self.draft() as draft:
@@ -127,6 +134,17 @@ class LocalStorage:
 
     def upload_url(self, key: str, *, content_type: str, max_bytes: int, expires_in: int) -> SignedUpload:
         """See the port. Content type and largest size are part of the signature."""
+        return self._upload_url(self._node_url, key, content_type, max_bytes, expires_in)
+
+    def client_upload_url(
+        self, key: str, *, content_type: str, max_bytes: int, expires_in: int
+    ) -> SignedUpload:
+        """See the port."""
+        return self._upload_url(self._public_url, key, content_type, max_bytes, expires_in)
+
+    def _upload_url(
+        self, base: str, key: str, content_type: str, max_bytes: int, expires_in: int
+    ) -> SignedUpload:
         check_content_type(check_key(key), content_type)
         expires = int(time.time()) + expires_in
         permit = Permit("PUT", key, expires, content_type, max_bytes)
@@ -137,7 +155,7 @@ class LocalStorage:
             "signature": self._signer.sign(permit),
         }
         return SignedUpload(
-            url=f"{self._node_url}{ROUTE}{key}?{urlencode(query, safe='/')}",
+            url=f"{base}{ROUTE}{key}?{urlencode(query, safe='/')}",
             headers={"Content-Type": content_type},
             expires_at=datetime.fromtimestamp(expires, UTC),
             max_bytes=max_bytes,

@@ -39,6 +39,7 @@ PAGE = 1000  # and what it lists
 LONGEST_S = 7 * 86400  # no signature lives longer
 CHUNK_BYTES = 256 * 1024
 CACHE_CONTROL = "private, max-age=604800, immutable"  # what has a key never changes its looks
+PUBLIC_CACHE_CONTROL = "public, max-age=31536000, immutable"
 
 
 class _NoBatches(Exception):
@@ -84,11 +85,11 @@ class S3Storage:
 
     # -- the port -------------------------------------------------------------------------------------
 
-    def put(self, key: str, data: bytes, content_type: str) -> None:
+    def put(self, key: str, data: bytes, content_type: str, *, public: bool = False) -> None:
         """See the port."""
         check_content_type(key, content_type)
-        name = self._name(key)
-        self._call(lambda: self._put(name, data, content_type))
+        name, kept = self._name(key), PUBLIC_CACHE_CONTROL if public else CACHE_CONTROL
+        self._call(lambda: self._put(name, data, content_type, kept))
 
     def get(self, key: str, *, max_bytes: int) -> bytes:
         """See the port."""
@@ -140,13 +141,24 @@ class S3Storage:
 
     def upload_url(self, key: str, *, content_type: str, max_bytes: int, expires_in: int) -> SignedUpload:
         """See the port. S3 can't bind the size: look at `stat` after the upload."""
+        return self._upload_url(self._node_endpoint_url, key, content_type, max_bytes, expires_in)
+
+    def client_upload_url(
+        self, key: str, *, content_type: str, max_bytes: int, expires_in: int
+    ) -> SignedUpload:
+        """See the port."""
+        return self._upload_url(self._public_endpoint_url, key, content_type, max_bytes, expires_in)
+
+    def _upload_url(
+        self, at: str | None, key: str, content_type: str, max_bytes: int, expires_in: int
+    ) -> SignedUpload:
         check_content_type(key, content_type)
         headers = {"Content-Type": content_type, "Cache-Control": CACHE_CONTROL}
         expires_in = min(expires_in, LONGEST_S)
         expires_at = datetime.now(UTC) + timedelta(seconds=expires_in)
         params = {"ContentType": content_type, "CacheControl": CACHE_CONTROL}
         with translated(self._bucket):
-            url = self._clients.at(self._node_endpoint_url).generate_presigned_url(
+            url = self._clients.at(at).generate_presigned_url(
                 "put_object",
                 Params={"Bucket": self._bucket, "Key": self._name(key), **params},
                 ExpiresIn=expires_in,
@@ -159,9 +171,9 @@ class S3Storage:
 
     # -- the verbs, in a thread with a deadline -------------------------------------------------------
 
-    def _put(self, name: str, data: bytes, content_type: str) -> None:
+    def _put(self, name: str, data: bytes, content_type: str, cache_control: str) -> None:
         answer = self._own.put_object(
-            Bucket=self._bucket, Key=name, Body=data, ContentType=content_type, CacheControl=CACHE_CONTROL
+            Bucket=self._bucket, Key=name, Body=data, ContentType=content_type, CacheControl=cache_control
         )
         if not answer.get("ETag"):
             raise BadAnswer("the answer to a PUT has no ETag: this isn't an S3 server")
@@ -260,7 +272,7 @@ class S3Storage:
 
     def _check(self) -> None:
         name, data = f"{self._prefix}{CHECKS}{secrets.token_hex(8)}.txt", b"fanfare"
-        self._put(name, data, "text/plain")
+        self._put(name, data, "text/plain", CACHE_CONTROL)
         if self._read(name, len(data)) != data:
             raise BadAnswer("what was written is not what is read")
         self._delete_one(name)

@@ -9,7 +9,7 @@ from celery import Task
 
 from backend.celery_app import BROKER_ERRORS
 from backend.errors import BrokerUnavailable, FanfareError, ServiceUnavailable, StorageUnavailable
-from backend.jobs.store import Fault
+from backend.jobs.faults import Fault
 from backend.tasks import lifecycle
 
 log = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from backend import resources
 from backend.celery_app import app
 from backend.errors import FanfareError
 from backend.jobs import queries, store
+from backend.jobs.faults import Fault
 from backend.jobs.models import Job, Status
-from backend.jobs.store import Fault
 from backend.resources import Resources
 from backend.tasks import notify
 from backend.views import now

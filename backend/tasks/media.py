@@ -12,8 +12,9 @@ from backend import images, resources
 from backend.celery_app import app
 from backend.errors import ImageUnreadable, ObjectNotFound, ObjectTooLarge
 from backend.jobs import ids, queries, store
+from backend.jobs.faults import Fault
 from backend.jobs.models import ENDED, ImageGeneration, Job, Status
-from backend.jobs.store import Fault, SavedImage
+from backend.jobs.store import SavedImage
 from backend.resources import Resources
 from backend.tasks import lifecycle, notify
 from backend.tasks.base import PATIENCE, JobTask

@@ -13,8 +13,8 @@ import pytest
 from backend.db import Database
 from backend.errors import StorageUnavailable
 from backend.jobs import ids, queries, store
+from backend.jobs.faults import Fault
 from backend.jobs.models import Job, Status
-from backend.jobs.store import Fault
 from backend.prune import AT_ONCE, Find, StrangeStorage, prune
 from backend.storage.draft import ABANDONED_AFTER_S
 from backend.storage.local import DRAFTS, LocalStorage

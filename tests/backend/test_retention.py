@@ -13,8 +13,8 @@ from backend.db import Database
 from backend.errors import Conflict, StorageUnavailable
 from backend.jobs import deliveries, ids, queries, store
 from backend.jobs.deliveries import Outcome
+from backend.jobs.faults import Fault
 from backend.jobs.models import IdempotencyKey, Job, JobEvent, Status, WebhookAttempt, WebhookDelivery
-from backend.jobs.store import Fault
 from backend.storage.local import LocalStorage
 from backend.storage.signing import Signer
 from tests.backend.conftest import MakeJob

@@ -14,7 +14,7 @@ from backend import submit
 from backend.api.rate_limit import RateLimiter
 from backend.errors import RateLimited
 from backend.jobs import queries, store
-from backend.jobs.store import Fault
+from backend.jobs.faults import Fault
 from backend.tasks import gpu
 from tests.backend.api.conftest import Server, StartServer, announce, use_broker
 from tests.backend.api.test_access import key

@@ -10,6 +10,7 @@ from backend import views
 from backend.api import answers
 from backend.errors import NotFound
 from backend.jobs import queries, store
+from backend.jobs.faults import Fault
 from backend.jobs.models import Status
 from tests.backend.api.conftest import Server
 
@@ -19,7 +20,7 @@ def finished(api: httpx.Client, server: Server) -> UUID:
     """A failed job, which was polled."""
     job_id = UUID(api.post("/v1/thumbnails", json={"message": "a lighthouse", "count": 1}).json()["task_id"])
     with server.resources.db.session_scope() as session:
-        assert store.fail(session, job_id, store.Fault("internal", "broken", retryable=True), views.now())
+        assert store.fail(session, job_id, Fault("internal", "broken", retryable=True), views.now())
     assert api.get(f"/v1/jobs/{job_id}").json()["status"] == "failed"
     return job_id
 

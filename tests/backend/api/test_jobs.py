@@ -11,8 +11,9 @@ import pytest
 
 from backend import sweep
 from backend.jobs import ids, store
+from backend.jobs.faults import Fault
 from backend.jobs.models import Job
-from backend.jobs.store import Fault, Plan, SavedImage
+from backend.jobs.store import Plan, SavedImage
 from contract.messages import GeneratedImage, Timings
 from tests.backend.api.conftest import Server, StartServer, announce
 from tests.backend.conftest import report

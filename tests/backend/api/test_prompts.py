@@ -8,8 +8,8 @@ import pytest
 
 from backend import rescue
 from backend.jobs import store
+from backend.jobs.faults import Fault
 from backend.jobs.models import Job, Status
-from backend.jobs.store import Fault
 from contract.queues import WRITE_PROMPTS
 from tests.backend.api.conftest import Server
 from tests.backend.api.test_jobs import now

@@ -8,8 +8,8 @@ import pytest
 
 from backend.errors import ObjectNotFound
 from backend.jobs import ids, queries, store
+from backend.jobs.faults import Fault
 from backend.jobs.models import Job, Status
-from backend.jobs.store import Fault
 from backend.pipelines.reproductions import ReproductionsPipeline
 from backend.tasks import gpu
 from contract.messages import (

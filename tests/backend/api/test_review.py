@@ -9,6 +9,7 @@ import pytest
 
 from backend import rescue
 from backend.jobs import deliveries, events, fairness, ids, queries, store
+from backend.jobs.faults import Fault
 from backend.jobs.models import Job, Status, WebhookDelivery
 from contract.queues import MAP_PROMPTS
 from tests.backend.api.conftest import Server, StartServer, announce
@@ -151,7 +152,7 @@ def test_it_can_be_canceled_and_its_time_runs_out(api: httpx.Client, server: Ser
     assert go_on(api, canceled).status_code == 409
     with server.resources.db.session_scope() as session:
         assert queries.overdue(session, now() + timedelta(days=2)) == [late]
-        assert store.fail(session, late, store.Fault("deadline_exceeded", "m", retryable=True), now())
+        assert store.fail(session, late, Fault("deadline_exceeded", "m", retryable=True), now())
     assert row(server, late).status is Status.FAILED
     assert row(server, late).held_at is None
 

@@ -7,8 +7,8 @@ import sqlalchemy as sa
 
 from backend.db import Database
 from backend.jobs import queries, store
+from backend.jobs.faults import Fault
 from backend.jobs.queries import Demand
-from backend.jobs.store import Fault
 from tests.backend.conftest import MakeJob
 
 RETRY_WITHIN = timedelta(hours=1)

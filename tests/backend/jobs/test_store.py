@@ -10,8 +10,9 @@ import pytest
 from backend.db import Database
 from backend.errors import Conflict
 from backend.jobs import events, ids, queries, store
+from backend.jobs.faults import Fault
 from backend.jobs.models import Job, Status
-from backend.jobs.store import Fault, Plan, SavedImage
+from backend.jobs.store import Plan, SavedImage
 from contract.messages import FailureCode, GeneratedImage, ImageFailure, ImageStarted, Timings
 from tests.backend.conftest import MakeJob, report
 

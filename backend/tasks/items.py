@@ -1,0 +1,392 @@
+"""Files from outside become images: fetched, written again, stored with their thumbnails.
+
+One task works at a job's items for a while, several side by side, and then sends the job to the end of the
+queue. So jobs take turns, however many files each has; a worker holds few pictures at a time; and when it
+dies, its claim on the job ends soon, and the sweep sends the job again.
+"""
+
+import hashlib
+import logging
+import math
+import random
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import UUID, uuid4
+
+import redis
+from celery.exceptions import Ignore
+from kombu.exceptions import OperationalError
+from sqlalchemy.orm import Session
+
+from backend import images, resources
+from backend.celery_app import BROKER_ERRORS, app
+from backend.errors import (
+    BrokerUnavailable,
+    FanfareError,
+    ImageUnreadable,
+    ObjectNotFound,
+    ObjectTooLarge,
+    ReferenceAway,
+    ReferenceRefused,
+    ReferenceUnavailable,
+    StorageError,
+    StorageUnavailable,
+)
+from backend.jobs import fairness, ids, items, queries, store
+from backend.jobs.faults import Fault
+from backend.jobs.items import Away, Made, Outcome
+from backend.jobs.models import OPEN, Job, MediaItem, Status
+from backend.resources import Resources
+from backend.tasks import lifecycle, notify
+from backend.tasks.base import PATIENCE, JobTask
+from backend.views import now
+from contract.queues import PROCESS_ITEMS, priority_of
+
+log = logging.getLogger(__name__)
+
+TURN_S = 20.0  # after which no more items are begun
+SIDE_BY_SIDE = 8  # items: most of the time they wait for somebody's server
+DECODED_AT_ONCE = 2  # of them: each may take max_image_pixels x 4 bytes, more than once
+LOOK_AHEAD = 100  # items that may be begun, while hosts of others have no place free
+CLAIM = timedelta(seconds=20)  # renewed as long as the worker lives
+BEAT_S = 3.0  # at least so often
+PLACE_MARGIN_S = 30  # beyond the longest download, after which a host's place is free again
+HOSTS_BUSY_S = 1.0
+STORAGE_AWAY_S = 5.0
+LONGEST_WAIT_S = 300
+
+_decoding = threading.BoundedSemaphore(DECODED_AT_ONCE)
+
+
+@app.task(
+    name=PROCESS_ITEMS,
+    bind=True,
+    base=JobTask,
+    ignore_result=False,
+    soft_time_limit=600,
+    time_limit=630,
+    **PATIENCE,
+)
+def process_items(self: JobTask, *, job_id: str, run: int, turn: str | None = None) -> dict[str, Any]:
+    """One turn of the job. The last one's value is what `AsyncResult(task_id).get()` gives."""
+    parts = resources.current()
+    current = Turn(parts, UUID(job_id), run, turn or uuid4().hex)
+    if current.begin():
+        _work(self, current)
+    if not current.is_over:
+        raise Ignore  # it goes on, here or elsewhere
+    return _resolve(parts, UUID(job_id), run)
+
+
+def _work(task: JobTask, turn: "Turn") -> None:
+    """Items are begun as others end, so that slow ones are in nobody's way."""
+    until = time.monotonic() + TURN_S
+    with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="items") as pool:
+        running: dict[Future[Outcome], UUID] = {}
+        while True:
+            done = {item_id: future.result() for future, item_id in running.items() if future.done()}
+            running = {future: item_id for future, item_id in running.items() if item_id not in done}
+            room = 0 if time.monotonic() > until else SIDE_BY_SIDE - len(running)
+            for item in turn.step(done, room):
+                running[pool.submit(turn.process, item)] = item.id
+            if done:
+                _show_progress(task, turn)
+            if not running:
+                break
+            wait(running, timeout=BEAT_S, return_when=FIRST_COMPLETED)
+    if not turn.is_over:
+        _send_on(turn)
+
+
+def _show_progress(task: JobTask, turn: "Turn") -> None:
+    """For those who look at Celery's own states."""
+    if turn.is_over:
+        return
+    meta = {
+        "completed": turn.counts.get(Status.COMPLETED, 0),
+        "failed": turn.counts.get(Status.FAILED, 0),
+        "total": sum(turn.counts.values()),
+    }
+    try:
+        task.update_state(task_id=str(turn.job_id), state="PROGRESS", meta=meta)
+    except (redis.RedisError, OperationalError, RuntimeError) as exc:
+        log.warning("the progress of job %s did not reach the result store: %s", turn.job_id, exc)
+
+
+def _send_on(turn: "Turn") -> None:
+    """To the end of the queue. Raises `BrokerUnavailable`: the sweep does it then."""
+    next_turn, wait_s, priority = turn.hand_over()
+    try:
+        process_items.apply_async(
+            kwargs={"job_id": str(turn.job_id), "run": turn.run, "turn": next_turn},
+            task_id=str(turn.job_id),
+            countdown=wait_s or None,
+            priority=priority,
+        )
+    except BROKER_ERRORS as exc:
+        raise BrokerUnavailable from exc
+
+
+def _resolve(parts: Resources, job_id: UUID, run: int) -> dict[str, Any]:
+    """What Celery users see of the job's end: the truth, in short."""
+    with parts.db.read_scope() as session:
+        job = queries.get(session, job_id)
+    if job is None or job.run != run or job.status in OPEN:
+        raise Ignore
+    if job.status in (Status.FAILED, Status.CANCELED):
+        lifecycle.publish_end(parts, job)
+        raise Ignore
+    return {
+        "task_id": str(job.id),
+        "status": job.status.value,
+        "completed": job.item_counts.get(Status.COMPLETED, 0),
+        "failed": job.item_counts.get(Status.FAILED, 0),
+        "total": job.total,
+    }
+
+
+class Turn:
+    """What one worker does for one job, as long as it holds the claim.
+
+    The claim is passed from turn to turn by name, and ends by itself when a worker is gone. So a message
+    that was sent once more finds the job taken, and does nothing.
+    """
+
+    def __init__(self, parts: Resources, job_id: UUID, run: int, name: str) -> None:
+        self.job_id, self.run = job_id, run
+        self.is_over = False  # the job has ended, or is not ours any more
+        self.counts: Mapping[Status, int] = {}
+        self._parts = parts
+        self._name = name
+        self._input: Mapping[str, Any] = {}
+        self._in_hand: set[UUID] = set()
+        self._hosts: dict[UUID, str] = {}  # where those in hand have a place
+        self._alone = True  # there may be some that others had in hand who are gone
+        self._hosts_busy = False
+
+    def begin(self) -> bool:
+        """Claims the job. False: there is nothing to do for it, or somebody else is at it."""
+        with self._parts.db.session_scope() as session:
+            job = store.begin(session, self.job_id, now(), self.run)
+            if job is None:
+                self.is_over = True
+                return False
+            if not store.claim(job, self._name, _claimed_until(), now()):
+                return False
+            self._input = job.input
+        notify.kick(self._parts, job)
+        return True
+
+    def step(self, done: Mapping[UUID, Outcome], room: int) -> list[MediaItem]:
+        """Writes down how items went, and takes others in hand, at most `room`."""
+        self._in_hand -= done.keys()
+        with self._parts.db.session_scope() as session:
+            job = store.begin(session, self.job_id, now(), self.run)
+            if job is None or job.claimed_by != self._name:
+                self.is_over = True
+                useless = [key for outcome in done.values() for key in _keys(outcome)]
+                begun = []
+            else:
+                job.claimed_until = _claimed_until()
+                useless = self._end_items(session, job, done)
+                self.is_over = store.end_items(session, job, now(), self._parts.settings.job_ttl)
+                begun = [] if self.is_over else self._begin_items(session, job, room)
+                self.counts = items.counts(session, job.id)
+        self._leave_hosts(done)
+        self._delete(useless)
+        if job is not None:
+            notify.kick(self._parts, job)
+        return begun
+
+    def hand_over(self) -> tuple[str, float, int]:
+        """Who may go on, in how many seconds, and how urgent that is."""
+        next_turn, wait_s = uuid4().hex, 0.0
+        with self._parts.db.session_scope() as session:
+            job = store.lock(session, self.job_id)
+            if job is None or job.claimed_by != self._name:
+                self.is_over = True
+                raise Ignore
+            if self._hosts_busy:
+                wait_s = HOSTS_BUSY_S
+            elif due_at := items.next_due(session, job.id):
+                wait_s = max((due_at - now()).total_seconds(), 0.0)
+            job.claimed_by, job.claimed_until = next_turn, _claimed_until() + timedelta(seconds=wait_s)
+            job.updated_at = now()
+            band = fairness.band_of_job(session, job)
+        return next_turn, wait_s, priority_of(band, self._parts.settings.broker_url)
+
+    # -- which are next -------------------------------------------------------------------------------
+
+    def _begin_items(self, session: Session, job: Job, room: int) -> list[MediaItem]:
+        begun: list[MediaItem] = []
+        if self._alone and not self._in_hand and room:
+            again = items.take_interrupted(session, job, now())
+            self._alone = again is not None
+            if again:
+                self._in_hand.add(again.id)
+                return [again]
+        if self._alone or not room:
+            return begun
+        self._hosts_busy = False
+        for item in items.due(session, job.id, now(), LOOK_AHEAD):
+            if len(begun) == room:
+                break
+            if self._enter_host(item):
+                items.begin(item, now())
+                begun.append(item)
+            else:
+                self._hosts_busy = True
+        self._in_hand.update(item.id for item in begun)
+        return begun
+
+    def _enter_host(self, item: MediaItem) -> bool:
+        """Whether its host has a place for us: no server is asked for much at once, by however many jobs."""
+        if item.source_url is None:
+            return True
+        settings, host = self._parts.settings, _host(item.source_url)
+        seconds = math.ceil(settings.reference_timeout_s) + PLACE_MARGIN_S
+        try:
+            if not self._parts.signals.take_place(host, str(item.id), settings.downloads_per_host, seconds):
+                return False
+        except redis.RedisError:
+            return True  # better than to wait for it
+        self._hosts[item.id] = host
+        return True
+
+    def _leave_hosts(self, done: Mapping[UUID, Outcome]) -> None:
+        for item_id in done:
+            host = self._hosts.pop(item_id, None)
+            if host:
+                with suppress(redis.RedisError):  # it ends by itself
+                    self._parts.signals.leave_place(host, str(item_id))
+
+    # -- how they went --------------------------------------------------------------------------------
+
+    def _end_items(self, session: Session, job: Job, done: Mapping[UUID, Outcome]) -> list[str]:
+        """Writes it down; the keys of what is stored and not needed any more."""
+        useless: list[str] = []
+        for item_id, outcome in done.items():
+            item = session.get_one(MediaItem, item_id)
+            items.end(session, job, item, outcome, now())
+            if isinstance(outcome, Made) and item.source_url is None:
+                # It may hold what the image does not any more, such as where it was taken.
+                useless.append(ids.upload_key(job.id, item.index))
+        return useless
+
+    def _delete(self, keys: list[str]) -> None:
+        try:
+            if keys:
+                self._parts.storage.delete(keys)
+        except StorageError as exc:
+            log.warning("objects of job %s are left to be pruned: %s", self.job_id, exc.detail)
+
+    # -- one item, in a thread ------------------------------------------------------------------------
+
+    def process(self, item: MediaItem) -> Outcome:
+        """Makes and stores what is to be made of one file. Whatever happens to it is its own."""
+        try:
+            return self._make(item)
+        except ReferenceAway as exc:
+            fault = Fault("source_unavailable", exc.detail, retryable=True)
+            return Away(fault, _pause(item.attempts, exc.retry_after_s))
+        except StorageUnavailable as exc:
+            return Away(_fault(exc), timedelta(seconds=STORAGE_AWAY_S * (1 + random.random())), counts=False)  # noqa: S311
+        except FanfareError as exc:
+            return _fault(exc)
+        except Exception:
+            log.exception("item %s of job %s", item.index, self.job_id)
+            return Fault("internal", "Something went wrong on our side. Retry may help.", retryable=True)
+
+    def _make(self, item: MediaItem) -> Made:
+        data = self._fetch(item)
+        with _decoding:
+            made = images.optimize(
+                data,
+                max_pixels=self._parts.settings.max_image_pixels,
+                scale=self._input["scale"],
+                boxes=[(size, size) for size in self._input["thumbnail_sizes"]],
+                fmt=self._parts.settings.thumbnail_format,
+            )
+        return self._store(item, made, len(data))
+
+    def _fetch(self, item: MediaItem) -> bytes:
+        if item.source_url is not None:
+            return self._parts.downloader.fetch(item.source_url)
+        limit = self._parts.settings.max_file_bytes
+        return self._parts.storage.get(ids.upload_key(self.job_id, item.index), max_bytes=limit)
+
+    def _store(self, item: MediaItem, made: images.Optimized, given_bytes: int) -> Made:
+        """By names that say what is in them: caches may keep it for ever."""
+        digest = hashlib.sha256(made.data).hexdigest()
+        stem = f"{_folder(item)}{digest[:16]}"
+        return Made(
+            key=self._put(f"{stem}.{_extension(made.content_type)}", made.data, made.content_type),
+            content_type=made.content_type,
+            bytes=len(made.data),
+            given_bytes=given_bytes,
+            sha256=digest,
+            width=made.width,
+            height=made.height,
+            thumbnails=[self._store_thumbnail(stem, one) for one in made.thumbnails],
+        )
+
+    def _store_thumbnail(self, stem: str, one: images.Thumbnail) -> dict[str, Any]:
+        name = f"{stem}-{one.width}x{one.height}.{_extension(one.content_type)}"
+        return {
+            "key": self._put(name, one.data, one.content_type),
+            "width": one.width,
+            "height": one.height,
+            "content_type": one.content_type,
+            "bytes": len(one.data),
+        }
+
+    def _put(self, key: str, data: bytes, content_type: str) -> str:
+        self._parts.storage.put(key, data, content_type, public=True)
+        return key
+
+
+def _claimed_until() -> datetime:
+    return now() + CLAIM
+
+
+def _host(url: str) -> str:
+    return (urlsplit(url).hostname or "").lower()
+
+
+def _folder(item: MediaItem) -> str:
+    return ids.item_folder(item.job_id, item.index)
+
+
+def _extension(content_type: str) -> str:
+    return content_type.removeprefix("image/")
+
+
+def _keys(outcome: Outcome) -> list[str]:
+    return outcome.keys() if isinstance(outcome, Made) else []
+
+
+def _pause(attempts: int, asked_s: int | None) -> timedelta:
+    """As long as its server has asked for, or ever longer; not all at once."""
+    seconds = asked_s or 2.0**attempts
+    return timedelta(seconds=min(seconds, LONGEST_WAIT_S) * (1 + random.random() / 2))  # noqa: S311
+
+
+def _fault(exc: FanfareError) -> Fault:
+    """What the client is told of it."""
+    if isinstance(exc, ObjectNotFound):
+        return Fault("not_uploaded", "The file was not uploaded.", retryable=True)
+    if isinstance(exc, ObjectTooLarge):
+        return Fault("file_too_large", exc.detail, retryable=False)
+    if isinstance(exc, ReferenceUnavailable):
+        return Fault("source_unavailable", exc.detail, retryable=True)
+    if isinstance(exc, ReferenceRefused):
+        return Fault("source_refused", exc.detail, retryable=False)
+    if isinstance(exc, ImageUnreadable):
+        return Fault(exc.code, exc.detail, retryable=False)
+    return Fault(exc.code, exc.detail, exc.retryable)
