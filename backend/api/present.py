@@ -56,10 +56,8 @@ def why_waiting(resources: Resources, session: Session, job: Job) -> WaitingFor 
     """Why nobody is at work on the job, if nobody is."""
     if job.status in ENDED or any(_in_hand(image.status, image.generated_at) for image in job.images):
         return None
-    if job.held_at and job.takes_files:
-        return WaitingFor(reason="upload", message="Its files are to be uploaded: then continue it.")
     if job.held_at:
-        return WaitingFor(reason="review", message="Its prompts wait for your word: continue it.")
+        return why_held(job)
     snapshot = resources.nodes.snapshot()
     if not snapshot.reachable or (job.status is Status.PENDING and job.dispatched_at is None):
         return WaitingFor(
@@ -90,6 +88,15 @@ def why_waiting(resources: Resources, session: Session, job: Job) -> WaitingFor 
             estimate_s=_estimate(session, model, ahead, len(serving)),
         )
     return None
+
+
+def why_held(job: Job) -> WaitingFor | None:
+    """What the job wants of its client, if anything."""
+    if not job.held_at:
+        return None
+    if job.takes_files:
+        return WaitingFor(reason="upload", message="Its files are to be uploaded: then continue it.")
+    return WaitingFor(reason="review", message="Its prompts wait for your word: continue it.")
 
 
 def _estimate(session: Session, model: str, ahead: int, nodes: int) -> int | None:

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from backend import submit, views
+from backend.api import present
 from backend.api.dependencies import RatedOwnerDep, ResourcesDep
 from backend.api.documentation import problems
 from backend.api.json_body import StrictRequest, is_json
@@ -106,7 +107,7 @@ async def create_uploads(
             owner=owner,
             idempotency_key=idempotency_key,
             cancel_after_s=seconds_of(cancel_after) if cancel_after else None,
-            answer=lambda job: views.as_json(views.render(resources, job)),
+            answer=lambda job: views.as_json(views.render(resources, job, waiting_for=present.why_held(job))),
         )
     except ClientDisconnect:
         return Response(status_code=400)  # nobody is there to read it

@@ -52,7 +52,7 @@ class Made:
     height: int
     thumbnails: list[dict[str, Any]] = field(default_factory=list)  # as of images, small to large
 
-    def keys(self) -> list[str]:
+    def all_keys(self) -> list[str]:
         """All that is stored."""
         return [self.key, *(one["key"] for one in self.thumbnails)]
 

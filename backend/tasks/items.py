@@ -190,7 +190,7 @@ class Turn:
             job = store.begin(session, self.job_id, now(), self.run)
             if job is None or job.claimed_by != self._name:
                 self.is_over = True
-                useless = [key for outcome in done.values() for key in _keys(outcome)]
+                useless = [] if job else self._unwanted(session, done)
                 begun = []
             else:
                 job.claimed_until = _claimed_until()
@@ -229,6 +229,7 @@ class Turn:
             again = items.take_interrupted(session, job, now())
             self._alone = again is not None
             if again:
+                self._enter_host(again)  # it may still have the place of the one that is gone
                 self._in_hand.add(again.id)
                 return [again]
         if self._alone or not room:
@@ -278,6 +279,17 @@ class Turn:
                 # It may hold what the image does not any more, such as where it was taken.
                 useless.append(ids.upload_key(job.id, item.index))
         return useless
+
+    def _unwanted(self, session: Session, done: Mapping[UUID, Outcome]) -> list[str]:
+        """What was made after the job's end. What somebody else may have made as well, and noted, stays: it
+        has the same name.
+        """
+        folder, found = ids.folder(self.job_id), []
+        for item_id, outcome in done.items():
+            item = session.get(MediaItem, item_id)
+            if isinstance(outcome, Made) and (item is None or item.key is None):
+                found += [key for key in outcome.all_keys() if key.startswith(folder)]
+        return found
 
     def _delete(self, keys: list[str]) -> None:
         try:
@@ -365,10 +377,6 @@ def _folder(item: MediaItem) -> str:
 
 def _extension(content_type: str) -> str:
     return content_type.removeprefix("image/")
-
-
-def _keys(outcome: Outcome) -> list[str]:
-    return outcome.keys() if isinstance(outcome, Made) else []
 
 
 def _pause(attempts: int, asked_s: int | None) -> timedelta:
