@@ -186,6 +186,7 @@ class Turn:
     def step(self, done: Mapping[UUID, Outcome], room: int) -> list[MediaItem]:
         """Writes down how items went, and takes others in hand, at most `room`."""
         self._in_hand -= done.keys()
+        self._leave_hosts(done)
         with self._parts.db.session_scope() as session:
             job = store.begin(session, self.job_id, now(), self.run)
             if job is None or job.claimed_by != self._name:
@@ -198,7 +199,6 @@ class Turn:
                 self.is_over = store.end_items(session, job, now(), self._parts.settings.job_ttl)
                 begun = [] if self.is_over else self._begin_items(session, job, room)
                 self.counts = items.counts(session, job.id)
-        self._leave_hosts(done)
         self._delete(useless)
         if job is not None:
             notify.kick(self._parts, job)
