@@ -31,7 +31,6 @@ NEVER_SENT = {
     "too_many_requests": "only what is derived from it is raised",
     "broker_unavailable": "a job is accepted without the broker, and sent later",
     "object_too_large": "becomes original_corrupt",
-    "image_unreadable": "becomes original_corrupt",
     "target_refused": "becomes invalid_request at submit, and is logged later",
     "target_gone": "logged",
     "delivery_failed": "logged",
@@ -153,9 +152,10 @@ def test_a_code_stands_under_the_status_that_it_is_sent_with() -> None:
 def test_events_that_are_told_of_exist_and_all_that_can_be_asked_for_are_told() -> None:
     recorded = constants(ROOT / "backend/jobs/store.py") | constants(ROOT / "backend/jobs/events.py")
     types = {text for text in recorded if re.fullmatch(r"(job|image)\.[a-z_]+", text)}
-    assert set(get_args(WebhookEvent)) <= types | {"image.canceled"}  # that one's name is put together
+    put_together = {"image.canceled", "item.completed", "item.failed"}
+    assert set(get_args(WebhookEvent)) <= types | put_together
     for document, text in TEXTS.items():
-        named = set(re.findall(r"[`\"]((?:job|image)\.(?!json)[a-z_]+)[`\"]", text))
+        named = set(re.findall(r"[`\"]((?:job|image|item)\.(?!json)[a-z_]+)[`\"]", text))
         assert named <= types | set(get_args(WebhookEvent)), document
     assert set(get_args(WebhookEvent)) <= set(re.findall(r"`([a-z]+\.[a-z_]+)`", TEXTS["docs/api.md"]))
 
@@ -164,7 +164,7 @@ def test_the_streams_events_are_those_that_it_sends() -> None:
     sent = constants(ROOT / "backend/api/events.py")
     text = TEXTS["docs/api.md"]
     named = set(re.findall(r"`event: (\w+)`", text)) | set(re.findall(r'addEventListener\("(\w+)"', text))
-    assert named == {"job", "image", "progress", "preview"}
+    assert named == {"job", "image", "item", "progress", "preview"}
     assert named <= sent
 
 

@@ -50,13 +50,26 @@ _JOB: dict[str, Any] = {
         "loras": [{"name": "watercolour", "weight": 0.8}], "title": None, "seed": 42, "reproducible": False,
         "review": False, "preview": True, "output_format": "webp", "thumbnail_sizes": [512],
     },
-    "images": [_GOOD_IMAGE, _FAILED_IMAGE], "output": None, "error": None, "metadata": {"order": "17"},
+    "images": [_GOOD_IMAGE, _FAILED_IMAGE], "items": [], "output": None, "error": None, "metadata": {"order": "17"},
     "created_at": "2026-01-01T00:00:00Z", "started_at": "2026-01-01T00:00:00.310000Z",
     "completed_at": "2026-01-01T00:00:04.200000Z", "cancel_at": None, "expires_at": None,
     "urls": {
         "get": _JOB_URL, "events": f"{_JOB_URL}/events", "cancel": f"{_JOB_URL}/cancel",
-        "retry": f"{_JOB_URL}/retry",
+        "retry": f"{_JOB_URL}/retry", "items": f"{_JOB_URL}/items",
     },
+}  # fmt: skip
+_MEDIA = f"http://127.0.0.1:8000/v1/media/jobs/{TASK_ID}/000/9f2c41d07be35a68"
+_ITEM: dict[str, Any] = {
+    "id": "0c7e1b52-64d8-5f0e-9a37-8b21c4d5e6f7", "index": 0, "status": "completed", "filename": "shop.jpg",
+    "source_url": None, "product_id": None, "upload": None, "url": f"{_MEDIA}.jpeg?signature=7mT0cQ",
+    "width": 1600, "height": 1200, "content_type": "image/jpeg", "bytes": 214003, "original_bytes": 4810222,
+    "sha256": "9f2c41d07be35a685a0c3b1f6f0a4c52b8c0d7f1b9e8a4d3c2b1a0f9e8d7c6b5",
+    "srcset": f"{_MEDIA}-200x150.webp?signature=pQ81zk 200w",
+    "thumbnails": [
+        {"width": 200, "height": 150, "content_type": "image/webp", "bytes": 6120,
+         "url": f"{_MEDIA}-200x150.webp?signature=pQ81zk"},
+    ],
+    "attempts": 1, "error": None,
 }  # fmt: skip
 _MODEL: dict[str, Any] = {
     "name": "sdxl", "engine": "diffusers", "description": "Stable Diffusion XL 1.0.", "family": "sdxl",
@@ -108,6 +121,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {  # by the name of the schema
         "estimate_s": 26,
     },
     "JobPage": {"results": [_JOB], "next": _CURSOR, "previous": None},
+    "Item": _ITEM,
+    "ItemPage": {"results": [_ITEM], "next": f"{_JOB_URL}/items?limit=100&cursor=99"},
     "ModelList": {"results": [_MODEL]},
     "WorkerList": {"results": [_WORKER]},
     "WebhookSecret": {
