@@ -21,6 +21,8 @@ from backend.api import (
     metrics,
     pipelines,
     problems,
+    product_table,
+    products,
     webhooks,
 )
 from backend.api.answers import Answers
@@ -79,7 +81,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _include_routes(app: FastAPI) -> None:
     v1 = APIRouter(prefix="/v1")
     v1.include_router(pipelines.create_router())
-    for part in (jobs, events, fleet, webhooks, endpoints, deliveries):
+    for part in (jobs, events, fleet, webhooks, endpoints, deliveries, product_table, products):
         v1.include_router(part.router)
     app.include_router(v1)
     app.include_router(files.router)

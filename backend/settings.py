@@ -107,6 +107,9 @@ class Settings(BaseSettings):
     reference_timeout_s: float = Field(default=30, gt=0, le=120)  # for one try, from look-up to last byte
     max_reference_bytes: int = Field(default=20 * 1024 * 1024, ge=1024)
 
+    # products
+    max_import_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)  # a table of them
+
     # deadlines, in seconds
     job_deadline_s: int = Field(default=24 * 3600, ge=10)
     sweep_interval_s: float = Field(default=5, ge=0.5, le=300)

@@ -263,6 +263,11 @@ def _add_urls(resources: Resources, view: Image, image: ImageGeneration) -> None
         view.placeholder = Placeholder(blurhash=image.blurhash, color=image.color)
 
 
+def output_url(resources: Resources, key: str) -> str:
+    """Where clients get an object that was made for a product."""
+    return resources.storage.download_url(key, expires_in=resources.settings.download_url_ttl_s).url
+
+
 def _error(code: str | None, message: str | None, retryable: bool | None) -> Error | None:
     return Error(code=code, message=message or "", retryable=bool(retryable)) if code else None
 

@@ -43,6 +43,8 @@ def test_operations_have_names_that_read_well() -> None:
         "update_webhook_endpoint", "delete_webhook_endpoint", "get_webhook_endpoint_secret",
         "rotate_webhook_endpoint_secret", "list_webhook_deliveries", "get_webhook_delivery",
         "redeliver_webhook",
+        "create_product", "list_products", "get_product", "replace_product", "delete_product",
+        "export_products", "import_products",
     }  # fmt: skip
 
 
