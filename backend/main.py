@@ -23,6 +23,9 @@ from backend.api import (
     metrics,
     pipelines,
     problems,
+    product_images,
+    product_table,
+    products,
     uploads,
     webhooks,
 )
@@ -83,7 +86,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _include_routes(app: FastAPI) -> None:
     v1 = APIRouter(prefix="/v1")
     v1.include_router(pipelines.create_router())
-    for part in (uploads, jobs, items, events, fleet, webhooks, endpoints, deliveries):
+    for part in (
+        uploads, jobs, items, events, fleet, webhooks, endpoints, deliveries, product_table, product_images,
+        products,
+    ):  # fmt: skip
         v1.include_router(part.router)
     app.include_router(v1)
     app.include_router(files.router)

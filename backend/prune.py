@@ -1,17 +1,20 @@
-"""Deletes what nobody needs any more: jobs whose time has come, and objects that no job knows of.
+"""Deletes what nobody needs any more: jobs whose time has come, and objects that no job or product knows of.
 
 A job's row is there before its first object and goes after the last one it knows of, and ids never come back.
 So an object without a row belongs to nobody, now and for ever: somebody was late, or died on the way. Only
-one mistake is left, to ask the wrong database; that is why there must be a job that both sides know.
+one mistake is left, to ask the wrong database; that is why there must be a job that both sides know. It is
+the same with products; and what one of them has and its images don't name was replaced.
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby, islice
 from typing import Literal
 from uuid import UUID
+
+from sqlalchemy.orm import Session
 
 from backend import resources, retention
 from backend.celery_app import app
@@ -19,6 +22,9 @@ from backend.db import Database
 from backend.errors import FanfareError
 from backend.jobs import ids, queries
 from backend.jobs.models import Job
+from backend.products import erasing
+from backend.products import ids as product_ids
+from backend.products import store as products
 from backend.storage.base import ListedObject, Storage
 from backend.storage.keys import CHECKS
 from backend.views import now
@@ -27,13 +33,14 @@ from contract.queues import PRUNE
 log = logging.getLogger(__name__)
 
 SAFE_AGE = timedelta(hours=24)
-AT_ONCE = 200  # jobs that the database is asked for in one question
+AT_ONCE = 200  # jobs or products that the database is asked for in one question
 
 Kind = Literal["expired", "deleted", "orphaned", "unfinished"]
+Owner = Literal["job", "product"]  # of objects
 
 
 class StrangeStorage(FanfareError):
-    """The database knows none of the jobs whose objects are in this storage. Is it the right one?"""
+    """The database knows no job or product whose objects are in this storage. Is it the right one?"""
 
     code = "strange_storage"
 
@@ -43,10 +50,29 @@ class Find:
     """Something that goes, or would."""
 
     kind: Kind
-    name: str  # a job's id, or a word for what is no job's
+    name: str  # a job's or a product's id, or a word for what is nobody's
     objects: int
     bytes: int
     keys: tuple[str, ...] = ()
+    owner: Owner = "job"
+
+
+@dataclass(frozen=True)
+class _Folders:
+    """Where the objects of one kind of owners are, and how to ask for them."""
+
+    owner: Owner
+    prefix: str
+    owner_of: Callable[[str], UUID | None]  # by key
+    existing: Callable[[Session, list[UUID]], set[UUID]]
+    # Keys that they name; None: whatever lies in the folder of one that exists is its own.
+    named: Callable[[Session, list[UUID]], set[str]] | None
+
+
+_ALL_FOLDERS = (
+    _Folders("job", ids.JOBS, ids.job_of, queries.existing, None),
+    _Folders("product", product_ids.PRODUCTS, product_ids.product_of, products.existing, products.named_keys),
+)
 
 
 @app.task(name=PRUNE, soft_time_limit=1500, time_limit=1560)
@@ -68,10 +94,11 @@ def prune(
     dry_run: bool = False,
     force: bool = False,
 ) -> Iterator[Find]:
-    """Deletes as it is read, and tells what. Raises `StrangeStorage` before it deletes what no job knows of,
+    """Deletes as it is read, and tells what. Raises `StrangeStorage` before it deletes what nobody knows of,
     unless it is forced; `StorageUnavailable` and `DatabaseUnavailable` when something is away.
     """
     yield from _doomed_jobs(db, kept_for) if dry_run else _erase_jobs(db, storage, kept_for)
+    yield from _deleted_products(db, storage, dry_run=dry_run)
     yield from _orphans(db, storage, now() - older_than, dry_run=dry_run, force=force)
     yield from _leftovers(storage, now() - older_than, dry_run=dry_run)
     unfinished = storage.forget_unfinished(dry_run=dry_run)
@@ -113,52 +140,85 @@ def _find_of(job: Job) -> Find:
     return Find(kind, str(job.id), len(made) + len(thumbnails), size)
 
 
-# -- objects that no job knows of ---------------------------------------------------------------------
+# -- products that are deleted ------------------------------------------------------------------------
+
+
+def _deleted_products(db: Database, storage: Storage, *, dry_run: bool) -> Iterator[Find]:
+    moment, after = now(), None
+    while True:
+        with db.read_scope() as session:
+            deleted = products.deleted(session, moment, after)
+        if not deleted:
+            return
+        for product_id in deleted:
+            sizes = [one.bytes for one in storage.walk(product_ids.folder(product_id))]
+            if not dry_run:
+                erasing.erase(db, storage, product_id)
+            yield Find("deleted", str(product_id), len(sizes), sum(sizes), owner="product")
+        after = deleted[-1]
+
+
+# -- objects that nobody knows of ---------------------------------------------------------------------
 
 
 def _orphans(
     db: Database, storage: Storage, until: datetime, *, dry_run: bool, force: bool
 ) -> Iterator[Find]:
     trusted = dry_run or force
-    for find in _without_job(db, storage, until):
-        if not trusted:
-            _check_acquaintance(db, storage)
-            trusted = True
-        if not dry_run:
-            storage.delete(find.keys)
-        yield find
+    for folders in _ALL_FOLDERS:
+        for find in _without_owner(db, storage, folders, until):
+            if not trusted:
+                _check_acquaintance(db, storage)
+                trusted = True
+            if not dry_run:
+                storage.delete(find.keys)
+            yield find
 
 
-def _without_job(db: Database, storage: Storage, until: datetime) -> Iterator[Find]:
-    """What was written before `until` of jobs that aren't there. Asked after the listing: see above."""
-    for folders in _portions(storage):
-        known = _known(db, folders)
-        for job_id, objects in folders.items():
-            if job_id not in known and max(one.modified for one in objects) <= until:
-                keys = tuple(one.key for one in objects)
-                yield Find("orphaned", str(job_id), len(keys), sum(one.bytes for one in objects), keys)
+def _without_owner(db: Database, storage: Storage, folders: _Folders, until: datetime) -> Iterator[Find]:
+    """What was written before `until` and is nobody's. Asked after the listing: see above."""
+    for portion in _portions(storage, folders):
+        known, named = _known(db, folders, portion)
+        for owner_id, objects in portion.items():
+            if owner_id not in known:
+                gone = objects if max(one.modified for one in objects) <= until else []
+            elif named is not None:
+                gone = [one for one in objects if one.key not in named and one.modified <= until]
+            else:
+                gone = []
+            if gone:
+                keys = tuple(one.key for one in gone)
+                size = sum(one.bytes for one in gone)
+                yield Find("orphaned", str(owner_id), len(keys), size, keys, folders.owner)
 
 
 def _check_acquaintance(db: Database, storage: Storage) -> None:
-    """Raises `StrangeStorage` if no job of the database has an object here."""
-    if not any(_known(db, folders) for folders in _portions(storage)):
-        raise StrangeStorage
+    """Raises `StrangeStorage` if no job and no product of the database has an object here."""
+    for folders in _ALL_FOLDERS:
+        if any(_known(db, folders, portion)[0] for portion in _portions(storage, folders)):
+            return
+    raise StrangeStorage
 
 
-def _portions(storage: Storage) -> Iterator[dict[UUID, list[ListedObject]]]:
-    """The jobs' folders, some at a time. What is in no job's folder is somebody else's."""
-    folders = (
-        (job_id, list(objects))
-        for job_id, objects in groupby(storage.walk(ids.JOBS), key=lambda one: ids.job_of(one.key))
-        if job_id is not None
+def _portions(storage: Storage, folders: _Folders) -> Iterator[dict[UUID, list[ListedObject]]]:
+    """The owners' folders, some at a time. What is in none of them is somebody else's."""
+    found = (
+        (owner_id, list(objects))
+        for owner_id, objects in groupby(
+            storage.walk(folders.prefix), key=lambda one: folders.owner_of(one.key)
+        )
+        if owner_id is not None
     )
-    while portion := dict(islice(folders, AT_ONCE)):
+    while portion := dict(islice(found, AT_ONCE)):
         yield portion
 
 
-def _known(db: Database, job_ids: Iterable[UUID]) -> set[UUID]:
+def _known(db: Database, folders: _Folders, owners: Iterable[UUID]) -> tuple[set[UUID], set[str] | None]:
+    """Those that have a row; and the keys that they name, where they name them all."""
+    owner_ids = list(owners)
     with db.read_scope() as session:
-        return queries.existing(session, list(job_ids))
+        named = folders.named(session, owner_ids) if folders.named else None
+        return folders.existing(session, owner_ids), named
 
 
 def _leftovers(storage: Storage, until: datetime, *, dry_run: bool) -> Iterator[Find]:

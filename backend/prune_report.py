@@ -1,5 +1,6 @@
 """What `fanfare prune` says: a line for each find, and one for all."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from backend.prune import Find
@@ -8,16 +9,17 @@ from backend.prune import Find
 def find_line(find: Find, *, dry_run: bool) -> str:
     """What goes, in one line."""
     verb = "would go" if dry_run else "gone"
-    what = find.name if find.kind == "unfinished" else f"job {find.name}"
+    what = find.name if find.kind == "unfinished" else f"{find.owner} {find.name}"
     return f"{verb}: {what}, {find.kind}, {find.objects} objects, {_readable(find.bytes)}"
 
 
 def finds_line(finds: Sequence[Find], *, dry_run: bool) -> str:
     """All of it, in one line."""
-    jobs = sum(find.kind != "unfinished" for find in finds)
+    owners = Counter(find.owner for find in finds if find.kind != "unfinished")
+    whose = f"{owners['job']} jobs" + (f" and {owners['product']} products" if owners["product"] else "")
     objects, size = sum(find.objects for find in finds), sum(find.bytes for find in finds)
     verb = "Would delete" if dry_run else "Deleted"
-    return f"{verb} {objects} objects of {jobs} jobs, {_readable(size)}."
+    return f"{verb} {objects} objects of {whose}, {_readable(size)}."
 
 
 def _readable(count: int) -> str:

@@ -113,6 +113,9 @@ class Settings(BaseSettings):
     downloads_per_host: int = Field(default=4, ge=1, le=100)  # at once, by all workers together
     media_url: str = ""  # a CDN or public bucket that serves the storage; empty: the API, by signed URLs
 
+    # products
+    max_import_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)  # a table of them
+
     # deadlines, in seconds
     job_deadline_s: int = Field(default=24 * 3600, ge=10)
     sweep_interval_s: float = Field(default=5, ge=0.5, le=300)

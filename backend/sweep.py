@@ -16,6 +16,7 @@ from backend.celery_app import BROKER_ERRORS, app
 from backend.errors import FanfareError, ReferenceUnavailable, StorageError
 from backend.jobs import fairness, queries, store
 from backend.jobs.faults import Fault
+from backend.products import erasing
 from backend.resources import Resources
 from backend.tasks import gpu, lifecycle, notify
 from backend.views import now
@@ -38,7 +39,7 @@ def sweep() -> None:
     try:
         for part in (
             _dispatch_waiting, rescue.rescue, _move_forward, _cancel_late, _fail_overdue, notify.send_all_due,
-            _expire, _erase_deleted, _forget_keys,
+            _expire, _erase_deleted, _erase_products, _forget_keys,
         ):  # fmt: skip
             _do(part, parts)
     finally:
@@ -132,3 +133,10 @@ def _erase_deleted(parts: Resources) -> None:
         retention.erase_deleted(parts.db, parts.storage)
     except StorageError as exc:
         log.warning("objects of deleted jobs can't be deleted yet: %s", exc.detail)
+
+
+def _erase_products(parts: Resources) -> None:
+    try:
+        erasing.erase_deleted(parts.db, parts.storage, now())
+    except StorageError as exc:
+        log.warning("objects of deleted products can't be deleted yet: %s", exc.detail)

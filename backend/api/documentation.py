@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from backend.api.examples import DELIVERY_ID, ENDPOINT_ID, EXAMPLES, REQUEST_ID, TASK_ID
+from backend.api.examples import DELIVERY_ID, ENDPOINT_ID, EXAMPLES, PRODUCT_ID, REQUEST_ID, TASK_ID
 from backend.api.problems import MEDIA_TYPE, TYPE_BASE, Problem
 
 _TAGS = {
@@ -15,6 +15,7 @@ _TAGS = {
     "jobs": "Follow and steer jobs. You see your own only.",
     "fleet": "What can be asked for, and which workers are there to do it.",
     "webhooks": "Who is told of your jobs, what deliveries are signed with, and how they went.",
+    "products": "What you sell, with its images; one by one, or all of it as a table.",
     "files": "Images behind signed URLs. The signature is the permission: no API key is needed.",
     "health": "For load balancers and monitoring.",
 }
@@ -40,7 +41,7 @@ _PROBLEM_HEADERS = {
 }
 _IN_PATHS = {
     "task_id": TASK_ID, "key": f"jobs/{TASK_ID}/000/original.webp",
-    "endpoint_id": ENDPOINT_ID, "delivery_id": DELIVERY_ID,
+    "endpoint_id": ENDPOINT_ID, "delivery_id": DELIVERY_ID, "product_id": PRODUCT_ID,
 }  # fmt: skip
 _ABOUT_THE_JOB = {
     "get_job": "The job as it is now.",
@@ -55,6 +56,11 @@ _ABOUT_THE_ENDPOINT = {
     "get_webhook_endpoint_secret": "What deliveries to it are signed with.",
     "rotate_webhook_endpoint_secret": "Give it a new secret.",
     "delete_webhook_endpoint": "Delete it.",
+}
+_ABOUT_THE_PRODUCT = {
+    "get_product": "The product as it is now.",
+    "replace_product": "Say anew what it is.",
+    "delete_product": "Delete it with all that was made for it.",
 }
 
 
@@ -76,6 +82,11 @@ def job_links() -> dict[str, Any]:
 def endpoint_links() -> dict[str, Any]:
     """The same, of a response that holds an endpoint."""
     return _links(_ABOUT_THE_ENDPOINT, "endpoint_id", "$response.body#/id")
+
+
+def product_links() -> dict[str, Any]:
+    """The same, of a response that holds a product."""
+    return _links(_ABOUT_THE_PRODUCT, "product_id", "$response.body#/id")
 
 
 def _links(operations: dict[str, str], parameter: str, where: str) -> dict[str, Any]:
@@ -168,5 +179,7 @@ def _wrong_part(operation: dict[str, Any]) -> list[dict[str, Any]]:
     if "application/json" in operation.get("requestBody", {}).get("content", {}):
         detail = "Input should be less than or equal to 100"
         return [{"pointer": "#/count", "parameter": None, "detail": detail}]
+    if "requestBody" in operation:
+        return []
     name = operation["parameters"][0]["name"]
     return [{"pointer": None, "parameter": name, "detail": "Input should be a valid value"}]

@@ -5,6 +5,7 @@ from typing import Any
 TASK_ID = "01939c5e-8b1d-7f60-a7c2-e4d6b8f0a1c3"
 ENDPOINT_ID = "01939c5e-9a40-7d12-8b3f-5c6d7e8f9a0b"
 DELIVERY_ID = "01939c5e-9f77-7ac4-9e21-0d1c2b3a4f5e"
+PRODUCT_ID = "01939c5e-a1b2-7c3d-9e4f-5a6b7c8d9e0f"
 REQUEST_ID = "3f2a9c5e8b1d4f60a7c2e4d6b8f0a1c3"
 
 _JOB_URL = f"http://127.0.0.1:8000/v1/jobs/{TASK_ID}"
@@ -50,7 +51,8 @@ _JOB: dict[str, Any] = {
         "loras": [{"name": "watercolour", "weight": 0.8}], "title": None, "seed": 42, "reproducible": False,
         "review": False, "preview": True, "output_format": "webp", "thumbnail_sizes": [512],
     },
-    "images": [_GOOD_IMAGE, _FAILED_IMAGE], "items": [], "output": None, "error": None, "metadata": {"order": "17"},
+    "images": [_GOOD_IMAGE, _FAILED_IMAGE], "items": [], "output": None, "error": None,
+    "metadata": {"order": "17"},
     "created_at": "2026-01-01T00:00:00Z", "started_at": "2026-01-01T00:00:00.310000Z",
     "completed_at": "2026-01-01T00:00:04.200000Z", "cancel_at": None, "expires_at": None,
     "urls": {
@@ -112,6 +114,26 @@ _ATTEMPTS: list[dict[str, Any]] = [
     {"started_at": "2026-01-01T00:00:09.850000Z", "status_code": 204, "reason": None, "duration_ms": 50},
 ]  # fmt: skip
 
+_PRODUCT: dict[str, Any] = {
+    "id": PRODUCT_ID, "serial_number": "LAMP-17", "name": "Desk lamp, brass",
+    "images": [
+        {"id": "0e8d5a52-6c0f-5d3b-9a11-2b7c4d6e8f90", "input_url": "https://example.com/lamp/front.jpg",
+         "status": "completed",
+         "output_url": f"http://127.0.0.1:8000/v1/files/products/{PRODUCT_ID}/front.webp{_SIGNED}",
+         "width": 600, "height": 800, "content_type": "image/webp", "bytes": 48211,
+         "sha256": "5a0c3b1f6f0a4c52b8c0d7f1b9e8a4d3c2b1a0f9e8d7c6b5a4938271605f4e3d", "scale": 0.5,
+         "thumbnails": [], "task_id": TASK_ID, "error": None, "updated_at": "2026-01-01T00:00:09Z"},
+        {"id": "7f1c9b3a-2d4e-5f60-8b7a-1c3d5e7f9a0b", "input_url": "https://example.com/lamp/back.jpg",
+         "status": "failed", "output_url": None, "width": None, "height": None, "content_type": None,
+         "bytes": None, "sha256": None, "scale": None, "thumbnails": [], "task_id": TASK_ID,
+         "error": {
+             "code": "reference_unavailable", "message": "example.com answered 404.", "retryable": True,
+         },
+         "updated_at": "2026-01-01T00:00:09Z"},
+    ],
+    "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z",
+}  # fmt: skip
+
 EXAMPLES: dict[str, dict[str, Any]] = {  # by the name of the schema
     "Job": _JOB,
     "WaitingFor": {
@@ -140,6 +162,15 @@ EXAMPLES: dict[str, dict[str, Any]] = {  # by the name of the schema
     "WebhookDelivery": _DELIVERY,
     "WebhookDeliveryWithLog": _DELIVERY | {"log": _ATTEMPTS},
     "WebhookDeliveryPage": {"results": [_DELIVERY], "next": None, "previous": None},
+    "Product": _PRODUCT,
+    "ProductPage": {"results": [_PRODUCT], "next": None, "previous": None},
+    "ProductImport": {
+        "created": 480,
+        "updated": 17,
+        "unchanged": 2,
+        "failed_count": 1,
+        "failed": [{"line": 3, "serial_number": "LAMP-18", "detail": "product name: must not be blank"}],
+    },
     "Health": {"status": "ok"},
     "Readiness": {
         "status": "ready",

@@ -1,6 +1,5 @@
 """`POST /v1/uploads`: files in the request, or the names of those that are to come."""
 
-import asyncio
 import hashlib
 import json
 import unicodedata
@@ -14,11 +13,10 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
-from starlette.types import Message
 
 from backend import submit, views
 from backend.api import present
+from backend.api.bounded_request import BoundedRequest
 from backend.api.dependencies import RatedOwnerDep, ResourcesDep
 from backend.api.documentation import problems
 from backend.api.json_body import StrictRequest, is_json
@@ -26,9 +24,7 @@ from backend.api.pipelines import ACCEPTED, CancelAfter, IdempotencyKey, accepte
 from backend.errors import (
     FieldError,
     InvalidRequest,
-    PayloadTooLarge,
     UnsupportedMediaType,
-    UploadTimedOut,
 )
 from backend.pipelines import PIPELINES
 from backend.pipelines.uploads import (
@@ -40,7 +36,6 @@ from backend.pipelines.uploads import (
 from backend.settings import Settings
 
 NAME = "uploads"
-IDLE_S = 60  # a connection that is gone without a word is noticed by its silence only
 OPTIONS = "request"  # the form's field that is not a file
 MAX_OPTIONS_BYTES = 64 * 1024
 READ_AT_ONCE = 1024 * 1024
@@ -109,8 +104,6 @@ async def create_uploads(
             cancel_after_s=seconds_of(cancel_after) if cancel_after else None,
             answer=lambda job: views.as_json(views.render(resources, job, waiting_for=present.why_held(job))),
         )
-    except ClientDisconnect:
-        return Response(status_code=400)  # nobody is there to read it
     finally:
         if form is not None:
             await form.close()
@@ -139,28 +132,9 @@ async def _received(request: Request, settings: Settings) -> FormData:
     """The form; its files are on disk. Raises what is wrong with it as a whole."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise UnsupportedMediaType("Send multipart/form-data, or JSON.")
-    limit = settings.max_upload_request_bytes
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise _too_large(limit)
-    received = 0
-
-    async def receive() -> Message:
-        nonlocal received
-        try:
-            async with asyncio.timeout(IDLE_S):
-                message = await request.receive()
-        except TimeoutError:
-            raise UploadTimedOut from None
-        received += len(message.get("body", b""))
-        if received > limit:
-            raise _too_large(limit)
-        return message
-
+    bounded = BoundedRequest(request, settings.max_upload_request_bytes, "A request with files")
     try:
-        return await Request(request.scope, receive).form(
-            max_files=MAX_FILES, max_fields=1, max_part_size=MAX_OPTIONS_BYTES
-        )
+        return await bounded.form(max_files=MAX_FILES, max_fields=1, max_part_size=MAX_OPTIONS_BYTES)
     except HTTPException as exc:  # the parser's: too many parts, or not what it says it is
         raise _refused(str(exc.detail)) from exc
 
@@ -221,10 +195,6 @@ def _reader(file: UploadFile) -> Callable[[], bytes]:
         return file.file.read()
 
     return read
-
-
-def _too_large(limit: int) -> PayloadTooLarge:
-    return PayloadTooLarge(f"A request takes at most {limit} bytes of files: send them in several.")
 
 
 def _refused(detail: str, field: str = "") -> InvalidRequest:

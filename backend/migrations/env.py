@@ -5,6 +5,7 @@ from sqlalchemy.engine import Connection
 
 from backend.db import Base, Database
 from backend.jobs import models  # noqa: F401 - declares the tables
+from backend.products import models as product_models  # noqa: F401 - likewise
 from backend.settings import get_settings
 
 

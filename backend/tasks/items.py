@@ -42,6 +42,9 @@ from backend.jobs import fairness, ids, items, queries, store
 from backend.jobs.faults import Fault
 from backend.jobs.items import Away, Made, Outcome
 from backend.jobs.models import OPEN, Job, MediaItem, Status
+from backend.products import ids as product_ids
+from backend.products import store as products
+from backend.products.store import Output
 from backend.resources import Resources
 from backend.tasks import lifecycle, notify
 from backend.tasks.base import PATIENCE, JobTask
@@ -272,13 +275,37 @@ class Turn:
     def _end_items(self, session: Session, job: Job, done: Mapping[UUID, Outcome]) -> list[str]:
         """Writes it down; the keys of what is stored and not needed any more."""
         useless: list[str] = []
-        for item_id, outcome in done.items():
-            item = session.get_one(MediaItem, item_id)
+        found = [session.get_one(MediaItem, item_id) for item_id in done]
+        for item in sorted(found, key=lambda one: one.product_id or job.id):  # as others lock products
+            outcome = done[item.id]
+            if item.product_id and isinstance(outcome, Made):
+                outcome, replaced = self._record(session, item, item.product_id, outcome)
+                useless += replaced
             items.end(session, job, item, outcome, now())
+            if item.product_id and item.status is Status.FAILED:
+                fault = Fault(item.error_code or "", item.error_message or "", bool(item.error_retryable))
+                products.record_failure(
+                    session, item.product_id, item.source_url or "", fault, job_id=job.id, now=now()
+                )
             if isinstance(outcome, Made) and item.source_url is None:
                 # It may hold what the image does not any more, such as where it was taken.
                 useless.append(ids.upload_key(job.id, item.index))
         return useless
+
+    def _record(
+        self, session: Session, item: MediaItem, product_id: UUID, made: Made
+    ) -> tuple[Made | Fault, list[str]]:
+        """The pair of input and output; what it replaces is not needed any more."""
+        output = Output(
+            key=made.key, content_type=made.content_type, bytes=made.bytes, sha256=made.sha256,
+            width=made.width, height=made.height, scale=self._input["scale"], thumbnails=made.thumbnails,
+        )  # fmt: skip
+        replaced = products.record_output(
+            session, product_id, item.source_url or "", output, job_id=self.job_id, now=now()
+        )
+        if replaced is None:
+            return Fault("product_not_found", "The product was deleted.", retryable=False), made.all_keys()
+        return made, replaced
 
     def _unwanted(self, session: Session, done: Mapping[UUID, Outcome]) -> list[str]:
         """What was made after the job's end. What somebody else may have made as well, and noted, stays: it
@@ -372,6 +399,8 @@ def _host(url: str) -> str:
 
 
 def _folder(item: MediaItem) -> str:
+    if item.product_id:
+        return product_ids.image_folder(item.product_id, item.source_url or "")
     return ids.item_folder(item.job_id, item.index)
 
 

@@ -17,6 +17,7 @@ from backend.errors import DatabaseUnavailable
 from backend.jobs import deliveries, queries
 from backend.jobs.deliveries import Wanted
 from backend.jobs.models import IdempotencyKey
+from backend.products import models as product_models  # noqa: F401 - declares its tables
 from tests.backend.conftest import MakeJob
 
 

@@ -15,7 +15,11 @@ from backend.errors import StorageUnavailable
 from backend.jobs import ids, queries, store
 from backend.jobs.faults import Fault
 from backend.jobs.models import Job, Status
+from backend.products import store as products
+from backend.products.fields import ProductFields
+from backend.products.store import Output
 from backend.prune import AT_ONCE, Find, StrangeStorage, prune
+from backend.prune_report import find_line, finds_line
 from backend.storage.draft import ABANDONED_AFTER_S
 from backend.storage.local import DRAFTS, LocalStorage
 from backend.storage.signing import Signer
@@ -248,3 +252,87 @@ def test_no_object_of_a_live_job_goes_whatever_happens_meanwhile(
     assert there(storage).isdisjoint(gone)
     with database.read_scope() as session:
         assert all(session.get_one(Job, one).status is Status.PENDING for one in alive)
+
+
+# -- products -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def make_product(database: Database) -> Callable[..., UUID]:
+    """A product with one image, made or not."""
+
+    def make(*, made: str | None = None) -> UUID:
+        number, url = str(ids.new_id()), "https://a.example/1.jpg"
+        with database.session_scope() as session:
+            product_id = products.add(session, "ann", ProductFields(number, "Lamp", (url,)), now()).id
+        if made:
+            key = f"products/{product_id}/{made}.webp"
+            output = Output(key, "image/webp", 5, "5a", 4, 3, 0.5, ({"key": key.replace(made, "small")},))
+            with database.session_scope() as session:
+                products.record_output(session, product_id, url, output, job_id=None, now=now())
+        return product_id
+
+    return make
+
+
+def store_for(
+    storage: LocalStorage, root: Path, product_id: UUID, *names: str, ago: timedelta = 2 * DAY
+) -> None:
+    for name in names:
+        key = f"products/{product_id}/{name}.webp"
+        storage.put(key, b"12345", "image/webp")
+        written = time.time() - ago.total_seconds()
+        os.utime(root / key, (written, written))
+
+
+def test_what_no_product_refers_to_goes_and_all_else_stays(
+    database: Database, storage: LocalStorage, root: Path, make_product: Callable[..., UUID]
+) -> None:
+    # Given a product whose output was replaced, one that is gone with its row, and no jobs at all
+    alive, gone = make_product(made="new"), ids.new_id()
+    store_for(storage, root, alive, "new", "small", "old")
+    store_for(storage, root, alive, "coming", ago=NOTHING)
+    store_for(storage, root, gone, "a", "b")
+    storage.put("products/notes.txt", b"x", "text/plain")
+    # When it is pruned, then what is named or young stays
+    found = finds(database, storage)
+    assert sorted((one.kind, one.owner, one.name, one.objects, one.bytes) for one in found) == sorted(
+        [("orphaned", "product", str(alive), 1, 5), ("orphaned", "product", str(gone), 2, 10)]
+    )
+    assert {one.key for one in storage.walk("products/")} == {"products/notes.txt"} | {
+        f"products/{alive}/{name}.webp" for name in ("new", "small", "coming")
+    }
+    # And the report says whose they were
+    assert find_line(found[0], dry_run=False).startswith("gone: product ")
+    assert finds_line(found, dry_run=True) == "Would delete 3 objects of 0 jobs and 2 products, 15 bytes."
+
+
+def test_products_that_are_deleted_go_with_their_objects(
+    database: Database, storage: LocalStorage, root: Path, make_product: Callable[..., UUID]
+) -> None:
+    deleted, kept = make_product(made="a"), make_product(made="a")
+    for product_id in (deleted, kept):
+        store_for(storage, root, product_id, "a", "small", ago=NOTHING)
+    with database.session_scope() as session:
+        product = products.lock(session, deleted)
+        assert product is not None
+        products.delete(product, now())
+
+    found = finds(database, storage)
+
+    assert [(one.kind, one.owner, one.name, one.objects) for one in found] == [
+        ("deleted", "product", str(deleted), 2)
+    ]
+    with database.read_scope() as session:
+        assert products.existing(session, [deleted, kept]) == {kept}
+    assert len(list(storage.walk("products/"))) == 2
+
+
+def test_the_wrong_database_deletes_nothing_of_products_either(
+    database: Database, storage: LocalStorage, root: Path, make_product: Callable[..., UUID]
+) -> None:
+    make_product(made="a")
+    store_for(storage, root, ids.new_id(), "a")
+    with pytest.raises(StrangeStorage):
+        list(prune(database, storage, kept_for=None))
+    assert len(list(storage.walk("products/"))) == 1

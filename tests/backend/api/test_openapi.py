@@ -36,6 +36,7 @@ def examples_of(media: dict[str, Any]) -> list[Any]:
 
 def test_operations_have_names_that_read_well() -> None:
     assert set(OPERATIONS) == {f"create_{name}" for name in PIPELINES} | OPEN_TO_ALL | {
+        "create_all_product_images",
         "get_job", "stream_job_events", "list_jobs", "cancel_job", "continue_job", "retry_job", "delete_job",
         "list_job_items",
         "list_models",
@@ -44,6 +45,8 @@ def test_operations_have_names_that_read_well() -> None:
         "update_webhook_endpoint", "delete_webhook_endpoint", "get_webhook_endpoint_secret",
         "rotate_webhook_endpoint_secret", "list_webhook_deliveries", "get_webhook_delivery",
         "redeliver_webhook",
+        "create_product", "list_products", "get_product", "replace_product", "delete_product",
+        "export_products", "import_products",
     }  # fmt: skip
 
 

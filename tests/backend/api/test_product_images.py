@@ -1,0 +1,182 @@
+"""POST /v1/products/{id}/images and /v1/products/images: pairs of input and output, noted as they finish."""
+
+import csv
+import io
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from backend.jobs import ids
+from backend.products import ids as product_ids
+from backend.tasks.items import Turn
+from contract.queues import PROCESS_ITEMS
+from tests.backend.api.conftest import Server, StartServer, announce
+from tests.backend.api.test_review import dispatched
+from tests.backend.api.test_uploads import fetched, work
+from tests.backend.images.samples import corners, encode, quarters
+from tests.gpu_worker.http_server import Answer, ScriptedServer, Seen
+
+PICTURES = {"/front.jpg": encode(quarters(200, 100), "JPEG"), "/back.png": encode(quarters(80, 60))}
+
+
+@pytest.fixture
+def server(start_server: StartServer) -> Server:
+    server = start_server(reference_allow_private=True, reference_allow_http=True)
+    announce(server)
+    return server
+
+
+@pytest.fixture
+def shop() -> Iterator[ScriptedServer]:
+    def answer(seen: Seen) -> Answer:
+        return Answer(body=PICTURES[seen.path]) if seen.path in PICTURES else Answer(404)
+
+    with ScriptedServer() as it:
+        it.script([answer])
+        yield it
+
+
+def product(api: httpx.Client, *urls: str, serial_number: str = "LAMP-17") -> dict[str, Any]:
+    given = {"serial_number": serial_number, "name": "Lamp", "image_urls": list(urls)}
+    answer = api.post("/v1/products", json=given)
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+def make(api: httpx.Client, where: str, **asked: Any) -> dict[str, Any]:
+    answer = api.post(where, json=asked)
+    assert answer.status_code == 202, answer.text
+    job: dict[str, Any] = answer.json()
+    return job
+
+
+def test_each_url_becomes_an_image_of_half_the_size(
+    api: httpx.Client, server: Server, shop: ScriptedServer
+) -> None:
+    # Given a product with two images and one that is gone
+    urls = [f"{shop.url}{path}" for path in ("/front.jpg", "/back.png", "/gone.jpg")]
+    known = product(api, *urls)
+    # When its images are made
+    job = make(api, f"/v1/products/{known['id']}/images")
+    assert (job["pipeline"], job["input"]["scale"], job["progress"]["total"]) == ("product_images", 0.5, 3)
+    assert dispatched(server) == [PROCESS_ITEMS]
+    work(server, job["task_id"])
+    # Then the job tells of each, and so does the product
+    job = api.get(f"/v1/jobs/{job['task_id']}").json()
+    assert job["status"] == "partially_completed"
+    assert [(item["source_url"], item["status"]) for item in job["items"]] == [
+        (urls[0], "completed"), (urls[1], "completed"), (urls[2], "failed"),
+    ]  # fmt: skip
+    front, back, gone = api.get(f"/v1/products/{known['id']}").json()["images"]
+    assert (front["input_url"], front["width"], front["height"], front["scale"]) == (urls[0], 100, 50, 0.5)
+    assert front["output_url"] == job["items"][0]["url"]
+    assert corners(fetched(front["output_url"])) == ["red", "green", "blue", "yellow"]
+    assert fetched(back["output_url"]).size == (40, 30)
+    assert (gone["status"], gone["error"]["code"], gone["output_url"]) == (
+        "failed",
+        "source_unavailable",
+        None,
+    )
+    assert front["task_id"] == job["task_id"]
+    # And images stay with their product when the job goes, and go with it
+    assert api.delete(f"/v1/jobs/{job['task_id']}").status_code == 204
+    assert httpx.get(front["output_url"]).status_code == 200
+    assert api.delete(f"/v1/products/{known['id']}").status_code == 204
+    assert not list(server.resources.storage.walk(""))
+
+
+def test_urls_that_are_named_become_the_products_own(
+    api: httpx.Client, server: Server, shop: ScriptedServer
+) -> None:
+    known, url = product(api), f"{shop.url}/front.jpg"
+    job = make(
+        api, f"/v1/products/{known['id']}/images", image_urls=[url, url], scale=0.25, thumbnail_sizes=[32]
+    )
+    assert job["progress"]["total"] == 1
+    work(server, job["task_id"])
+    [image] = api.get(f"/v1/products/{known['id']}").json()["images"]
+    assert (image["input_url"], image["width"]) == (url, 50)
+    assert fetched(image["thumbnails"][0]["url"]).size == (32, 16)
+
+
+def test_made_again_it_is_stored_once(api: httpx.Client, server: Server, shop: ScriptedServer) -> None:
+    known = product(api, f"{shop.url}/front.jpg")
+    for scale in (0.5, 0.5, 0.25):
+        work(server, make(api, f"/v1/products/{known['id']}/images", scale=scale)["task_id"])
+    [image] = api.get(f"/v1/products/{known['id']}").json()["images"]
+    assert image["width"] == 50
+    assert len(list(server.resources.storage.walk("products/"))) == 1
+    assert fetched(image["output_url"]).size == (50, 25)
+
+
+def test_a_failure_leaves_what_was_made_before(
+    api: httpx.Client, server: Server, shop: ScriptedServer
+) -> None:
+    known = product(api, f"{shop.url}/front.jpg")
+    work(server, make(api, f"/v1/products/{known['id']}/images")["task_id"])
+    shop.script([lambda _: Answer(404)])
+    work(server, make(api, f"/v1/products/{known['id']}/images")["task_id"])
+    [image] = api.get(f"/v1/products/{known['id']}").json()["images"]
+    assert (image["status"], image["error"]["code"]) == ("failed", "source_unavailable")
+    assert fetched(image["output_url"]).size == (100, 50)
+
+
+def test_a_product_that_goes_meanwhile(api: httpx.Client, server: Server, shop: ScriptedServer) -> None:
+    known = product(api, f"{shop.url}/front.jpg")
+    job = make(api, f"/v1/products/{known['id']}/images")
+    turn = Turn(server.resources, UUID(job["task_id"]), 1, "the test")
+    assert turn.begin()
+    [item] = turn.step({}, 1)
+    outcome = turn.process(item)
+    assert list(server.resources.storage.walk(product_ids.folder(UUID(known["id"]))))
+    assert api.delete(f"/v1/products/{known['id']}").status_code == 204
+    turn.step({item.id: outcome}, 1)
+    job = api.get(f"/v1/jobs/{job['task_id']}").json()
+    assert (job["status"], job["error"]["code"]) == ("failed", "product_not_found")
+    assert not list(server.resources.storage.walk("products/"))
+
+
+def test_what_is_no_product_of_ones_own(api: httpx.Client, shop: ScriptedServer) -> None:
+    urls = {"image_urls": [f"{shop.url}/front.jpg"]}
+    assert api.post(f"/v1/products/{ids.new_id()}/images", json=urls).status_code == 404
+    assert api.post("/v1/products/nonsense/images", json=urls).status_code == 404
+    known = product(api)
+    assert api.post(f"/v1/products/{known['id']}/images", json={}).status_code == 409
+    assert api.post("/v1/products/images", json={}).status_code == 409
+    for bad in (["ftp://x/a"], ["nonsense"], [], ["http://u:p@x/"]):
+        answer = api.post(f"/v1/products/{known['id']}/images", json={"image_urls": bad})
+        assert answer.status_code == 422, bad
+    assert api.post(f"/v1/products/{known['id']}/images", json={"scale": 0}).status_code == 422
+
+
+def test_a_whole_table_is_one_job(api: httpx.Client, server: Server, shop: ScriptedServer) -> None:
+    # Given a table of which one row is bad
+    table = f"""serial number,product name,input image URLs,output image URLs
+A-1,One,{shop.url}/front.jpg {shop.url}/back.png,
+A-2,Two,{shop.url}/gone.jpg,
+A-3,,{shop.url}/front.jpg,
+A-4,Four,{shop.url}/front.jpg,
+"""
+    # When it is imported with its images
+    answer = api.post(
+        "/v1/products/import", params={"images": True}, content=table, headers={"Content-Type": "text/csv"}
+    )
+    report = answer.json()
+    assert (report["created"], report["failed_count"], report["failed"][0]["line"]) == (3, 1, 4)
+    work(server, report["task_id"])
+    # Then each good one has its output in the table that comes out
+    rows = list(csv.DictReader(io.StringIO(api.get("/v1/products/export").content.decode("utf-8-sig"))))
+    outputs = {row["serial number"]: row["output image URLs"].split() for row in rows}
+    assert [len(outputs[name]) for name in ("A-1", "A-2", "A-4")] == [2, 0, 1]
+    assert fetched(outputs["A-4"][0]).size == (100, 50)
+    # And what was made is not made again, unless all is asked for
+    missing = make(api, "/v1/products/images")
+    assert [item["source_url"] for item in missing["items"]] == [f"{shop.url}/gone.jpg"]
+    again = make(api, "/v1/products/images", which="all", serial_numbers=["A-1"])
+    assert again["progress"]["total"] == 2
+    same = api.post("/v1/products/import", content=table, headers={"Content-Type": "text/csv"}).json()
+    assert (same["unchanged"], same["task_id"]) == (3, None)
