@@ -5,7 +5,10 @@ from sqlalchemy.engine import Connection
 
 from backend.db import Base, Database
 from backend.jobs import models  # noqa: F401 - declares the tables
+from backend.migrations import row_security
 from backend.settings import get_settings
+
+VERSION_TABLE = "alembic_version"
 
 
 def run(connection: Connection) -> None:
@@ -19,6 +22,13 @@ def run(connection: Connection) -> None:
     )
     with context.begin_transaction():
         context.run_migrations()
+        if row_security.SINCE in _applied():
+            row_security.secure(connection, [*Base.metadata.tables, VERSION_TABLE])
+
+
+def _applied() -> set[str]:
+    heads = context.get_context().get_current_heads()
+    return {step.revision for step in context.script.iterate_revisions(heads, "base")}
 
 
 given: Connection | None = context.config.attributes.get("connection")
