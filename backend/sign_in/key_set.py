@@ -60,7 +60,7 @@ class KeySet:
 
     async def find(self, kid: str) -> jwt.PyJWK | None:
         """The key of this name; None: there is none. Raises `SignInUnavailable` if that can't be known."""
-        if kid not in self._keys and self._may_fetch():
+        if kid not in self._keys and time.monotonic() - self._tried_at >= COOLDOWN_S:
             await self._fetch_once()
         key = self._keys.get(kid)
         if key is None and not self._is_known:
@@ -71,10 +71,6 @@ class KeySet:
         while True:
             await self._fetch_once()
             await asyncio.sleep(RENEW_S if self._is_known else RETRY_S)
-
-    def _may_fetch(self) -> bool:
-        """Waiting for a fetch that is under way costs the project nothing."""
-        return self._fetching is not None or time.monotonic() - self._tried_at >= COOLDOWN_S
 
     async def _fetch_once(self) -> None:
         """One fetch for all who ask meanwhile; who goes away doesn't end it for the others."""

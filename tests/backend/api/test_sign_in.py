@@ -24,6 +24,7 @@ from backend import keys
 from backend.sign_in import key_set
 from tests.backend.api.conftest import Server, StartServer, announce
 from tests.backend.sign_in.project import (
+    ELSEWHERE,
     SECRET,
     Answer,
     Project,
@@ -356,7 +357,7 @@ def test_names_of_keys_that_are_made_up_cause_no_flood(
         saying(b'{"keys": [{"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "kid": "1"}]}'),
         saying(b"\xff\xfe\x00"),
         saying(b"[" * 60_000),
-        saying(b"", 302, Location="https://example.com/"),
+        saying(b"", 302, Location=ELSEWHERE),
         slow,
         dripping,
         huge,
@@ -375,6 +376,7 @@ def test_keys_that_can_not_be_fetched_are_our_trouble(
     assert int(refused.headers["retry-after"]) > 0
     assert refused.headers["content-type"] == "application/problem+json"
     assert time.monotonic() - began < 2.5
+    assert there.sent_bytes < 16 * 2**20
     # And tokens that need none of its keys are taken, or refused, as ever
     assert ask(server, by_secret(there.claims(ANN))).status_code == 200
     assert ask(server, by_secret(there.claims(ANN, role="anon"))).status_code == 401

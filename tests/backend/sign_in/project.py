@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 SECRET = "the-secret-of-the-tests-is-longer-than-32-characters"
+ELSEWHERE = "/elsewhere"  # the same keys, where nobody should look for them
 JWKS_PATH = "/auth/v1/.well-known/jwks.json"
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -24,6 +25,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         project = self.server.project
+        if self.path == ELSEWHERE:
+            self.say(json.dumps(project.jwks()).encode())
+            return
         assert self.path == JWKS_PATH
         project.fetches += 1
         try:
@@ -57,6 +61,7 @@ class Project:
         self.keys: dict[str, PrivateKey] = {}
         self.newest = ""
         self.fetches = 0
+        self.sent_bytes = 0  # of what is huge
         self.answer: Answer = self._tell_keys
         self._port = 0
         self.rotate()
@@ -163,3 +168,4 @@ def huge(handler: _Handler) -> None:
     handler.end_headers()
     for _ in range(64):
         handler.wfile.write(b'{"keys": [' + b" " * 2**20)
+        handler.server.project.sent_bytes += 2**20
