@@ -62,6 +62,13 @@ def test_each_operation_is_told_in_full(operation_id: str) -> None:
         assert "X-Request-ID" in response["headers"]
 
 
+def test_a_key_does_or_a_users_token() -> None:
+    assert DOCUMENT["components"]["securitySchemes"]["AccessToken"]["bearerFormat"] == "JWT"
+    for operation_id in set(OPERATIONS) - OPEN_TO_ALL:
+        either = [{"ApiKey": []}] if operation_id == "get_metrics" else [{"ApiKey": []}, {"AccessToken": []}]
+        assert OPERATIONS[operation_id]["security"] == either, operation_id
+
+
 @pytest.mark.parametrize("operation_id", OPERATIONS)
 def test_each_json_answer_has_a_true_example(operation_id: str) -> None:
     for status, content_type, media in media_of(OPERATIONS[operation_id]):
