@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from backend import keys
-from backend.sign_in import key_set
+from backend.sign_in import key_set, tokens
 from tests.backend.api.conftest import Server, StartServer, announce
 from tests.backend.sign_in.project import (
     ELSEWHERE,
@@ -290,6 +290,24 @@ def test_what_is_asked_of_tokens_is_by_setting(start_server: StartServer, there:
     assert ask(server, there.token(ANN, **good)).status_code == 200
     for wrong in ({"iss": f"{there.url}/auth/v1"}, {"aud": "authenticated"}, {"role": "anon"}):
         check(ask(server, there.token(ANN, **(good | wrong))), "invalid_token")
+
+
+def test_a_stream_outlives_its_token(server: Server, there: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given a stream that was opened with a token that is about to expire
+    monkeypatch.setattr(tokens, "LEEWAY_S", 0)
+    token, later = there.token(ANN, exp=int(time.time()) + 3), there.token(ANN)
+    with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {later}"}) as client:
+        job = f"/v1/jobs/{client.post('/v1/thumbnails', json={'message': 'a fox'}).json()['task_id']}"
+        headers = {"Authorization": f"Bearer {token}"}
+        with httpx.stream("GET", f"{server.url}{job}/events", headers=headers, timeout=20) as stream:
+            assert stream.status_code == 200
+            # When it has expired
+            while ask(server, token).status_code == 200:
+                time.sleep(0.2)
+            check(ask(server, token, f"{job}/events"), "token_expired")
+            # Then the stream goes on to the end of its job
+            client.post(f"{job}/cancel").raise_for_status()
+            assert "canceled" in stream.read().decode()
 
 
 # -- the project's keys -----------------------------------------------------------------------------------
