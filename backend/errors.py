@@ -4,10 +4,11 @@ FanfareError
 ├── RequestRefused ............ the client's doing: 4xx
 │   ├── InvalidRequest 422     NotFound 404      Conflict 409      IdempotencyConflict 422
 │   ├── IdempotencyInFlight 409  Unauthorized 401  Forbidden 403
+│   ├── InvalidToken 401 .......... a kind of Unauthorized; TokenExpired one of it
 │   ├── PayloadTooLarge 413    UnsupportedMediaType 415   UploadTimedOut 408
 │   ├── TooManyRequests 429 ....... RateLimited  QuotaReached  QueueFull
 │   └── SignatureInvalid 403   SignatureExpired 403 .... kinds of Forbidden
-├── ServiceUnavailable 503 .... DatabaseUnavailable  BrokerUnavailable
+├── ServiceUnavailable 503 .... DatabaseUnavailable  BrokerUnavailable  SignInUnavailable
 ├── LLMError .................. LLMUnavailable  LLMTimeout  LLMRateLimited  LLMUnauthorized  LLMQuotaExceeded
 │                               LLMRefused  LLMBadAnswer
 ├── StorageError .............. StorageUnavailable  ObjectNotFound  ObjectTooLarge  InvalidKey
@@ -102,6 +103,20 @@ class Unauthorized(RequestRefused):
     code = "unauthorized"
     title = "Unauthorized"
     status = 401
+    challenge = "Bearer"  # what `WWW-Authenticate` says
+
+
+class InvalidToken(Unauthorized):
+    """This access token is not valid here."""
+
+    code = "invalid_token"
+    challenge = 'Bearer error="invalid_token"'
+
+
+class TokenExpired(InvalidToken):
+    """This access token has expired: refresh the session, and send the new one."""
+
+    code = "token_expired"
 
 
 class Forbidden(RequestRefused):
@@ -198,6 +213,12 @@ class DatabaseUnavailable(ServiceUnavailable):
     """The database can't be reached. Try again shortly."""
 
     code = "database_unavailable"
+
+
+class SignInUnavailable(ServiceUnavailable):
+    """The keys that access tokens are signed with can't be fetched. Try again shortly."""
+
+    code = "sign_in_unavailable"
 
 
 class BrokerUnavailable(ServiceUnavailable):

@@ -34,6 +34,11 @@ def create(session: Session, name: str, weight: int = 1) -> tuple[ApiKey, str]:
     return key, text
 
 
+def looks_like_one(text: str) -> bool:
+    """Whether it begins as all keys do."""
+    return text.startswith(f"{SCHEME}_")
+
+
 def find(session: Session, text: str) -> ApiKey | None:
     """The key that this text is, unless it was revoked."""
     parts = text.split("_", 2)

@@ -38,7 +38,7 @@ from backend.api.rate_limit import RateLimiter
 from backend.api.request_metrics import RequestMetrics
 from backend.api.system_metrics import SystemCollector
 from backend.pipelines.uploads import UploadsRequest
-from backend.resources import Resources
+from backend.resources import Resources, open_sign_in
 from backend.settings import Settings, get_settings
 from contract.signals import connect
 
@@ -110,6 +110,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     resources = Resources.open(app.state.settings)
     app.state.resources = resources
     app.state.key_guard = KeyGuard()
+    app.state.sign_in = open_sign_in(resources.settings)
     app.state.answers = Answers(resources)
     app.state.demand = DemandBoard(resources)
     app.state.system = SystemCollector(resources, app.state.demand)
@@ -119,9 +120,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     )
     app.state.feed = Feed(resources)
     app.state.feed.start()
+    if app.state.sign_in is not None:
+        app.state.sign_in.start()
     try:
         yield
     finally:
+        if app.state.sign_in is not None:
+            await app.state.sign_in.stop()
         await app.state.feed.stop()
         app.state.registry.unregister(app.state.system)
         resources.close()

@@ -25,6 +25,8 @@ from contract.signals import Signals, connect
 if TYPE_CHECKING:
     from celery import Celery
 
+    from backend.sign_in.tokens import TokenVerifier
+
 
 class ConfigurationError(FanfareError):
     """A setting has a value that can't work."""
@@ -94,6 +96,24 @@ def _open_llm(settings: Settings) -> LLM:
         base_url=settings.llm_url or None,
         model=settings.llm_model,
         timeout_s=settings.llm_timeout_s,
+    )
+
+
+def open_sign_in(settings: Settings) -> "TokenVerifier | None":
+    """What takes the access tokens of users, for the API alone; None: only API keys are taken."""
+    if not settings.supabase_sign_in:
+        return None
+    from backend.sign_in.key_set import (
+        KeySet,  # takes a tenth of a second to import, so only where it is used
+    )
+    from backend.sign_in.tokens import TokenVerifier
+
+    return TokenVerifier(
+        keys=KeySet(settings.supabase_jwks_url),
+        secret=settings.supabase_jwt_secret.get_secret_value(),
+        issuer=settings.supabase_jwt_issuer or settings.supabase_auth_url,
+        audience=settings.supabase_jwt_audience,
+        takes_anonymous=settings.supabase_anonymous_users,
     )
 
 

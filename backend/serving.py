@@ -40,7 +40,8 @@ class CannotListen(FanfareError):
 
 def permitted_host(settings: Settings) -> tuple[str, str | None]:
     """The host to listen on, and a note for the user where it isn't the one that was asked for."""
-    if settings.api_anonymous or is_loopback(settings.api_host) or _has_keys(settings):
+    needs_no_key = settings.api_anonymous or settings.supabase_sign_in or is_loopback(settings.api_host)
+    if needs_no_key or _has_keys(settings):
         return settings.api_host, None
     return LOOPBACK, HOW_TO_OPEN
 

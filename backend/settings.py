@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from contract.addresses import check, is_redis
 
+SHORTEST_JWT_SECRET = 32  # bytes: as many as HS256 makes
 Wait = Annotated[float, Field(gt=0, le=7 * 86400)]  # seconds
 
 
@@ -30,7 +31,12 @@ class Settings(BaseSettings):
     """One attribute per setting; the environment's names are FANFARE_<NAME>."""
 
     model_config = SettingsConfigDict(
-        env_prefix="FANFARE_", env_file=".env", extra="ignore", env_ignore_empty=True, populate_by_name=True
+        env_prefix="FANFARE_",
+        env_file=".env",
+        extra="ignore",
+        env_ignore_empty=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,  # it has secrets in it
     )
 
     home: Path = Field(default_factory=default_home)
@@ -94,6 +100,15 @@ class Settings(BaseSettings):
         validation_alias=_usual("SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_SERVICE_ROLE_KEY"),
     )
 
+    # sign-in of a Supabase project's users, beside API keys
+    supabase_sign_in: bool = False
+    supabase_jwt_secret: SecretStr = Field(
+        default=SecretStr(""), validation_alias=_usual("SUPABASE_JWT_SECRET", "SUPABASE_JWT_SECRET")
+    )
+    supabase_jwt_issuer: str = ""  # empty: <supabase_url>/auth/v1
+    supabase_jwt_audience: str = Field(default="authenticated", min_length=1)
+    supabase_anonymous_users: bool = False  # let in those who signed in without an account
+
     # images
     default_model: str = "sketch"
     models: Annotated[list[str], NoDecode] = ["sketch"]  # known even before a node has announced them
@@ -151,6 +166,26 @@ class Settings(BaseSettings):
     def job_ttl(self) -> timedelta | None:
         """How long a job is kept after its end; None: until it is deleted."""
         return timedelta(seconds=self.job_ttl_s) if self.job_ttl_s else None
+
+    @property
+    def supabase_auth_url(self) -> str:
+        """Where the project's own sign-in is."""
+        return f"{self.supabase_url.rstrip('/')}/auth/v1"
+
+    @property
+    def supabase_jwks_url(self) -> str:
+        """Where it tells the public keys that it signs with."""
+        return f"{self.supabase_auth_url}/.well-known/jwks.json"
+
+    @model_validator(mode="after")
+    def _check_sign_in(self) -> "Settings":
+        if not self.supabase_sign_in:
+            return self
+        if not self.supabase_url.startswith(("https://", "http://")):
+            raise ValueError("FANFARE_SUPABASE_SIGN_IN needs FANFARE_SUPABASE_URL, with its https://")
+        if 0 < len(self.supabase_jwt_secret.get_secret_value().encode()) < SHORTEST_JWT_SECRET:
+            raise ValueError(f"FANFARE_SUPABASE_JWT_SECRET has fewer than {SHORTEST_JWT_SECRET} characters")
+        return self
 
     @field_validator("cors_origins", "models", "webhook_retry_after_s", mode="before")
     @classmethod

@@ -2,7 +2,7 @@
 
 import time
 from ipaddress import ip_address
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 from uuid import UUID
 
 from fastapi import Depends, Path, Request
@@ -16,10 +16,20 @@ from backend.api.rate_limit import RateLimiter
 from backend.errors import Unauthorized
 from backend.resources import Resources
 
+if TYPE_CHECKING:
+    from backend.sign_in.tokens import TokenVerifier
+
 ANONYMOUS = "local"  # the owner of jobs on a server without keys
+USER = "user:"  # how owners begin who are users, as policies of the database know, too. A key's id is bare
 KEYS_CACHE_S = 1.0
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="A key from `fanfare keys create`.")
+_access_token = HTTPBearer(
+    auto_error=False,
+    scheme_name="AccessToken",
+    bearerFormat="JWT",
+    description="Of a user who is signed in with Supabase, where the server takes them.",
+)
 
 
 # Dependencies that wait for nothing are `async`: FastAPI takes each of the others to a thread of its own.
@@ -66,12 +76,35 @@ class KeyGuard:
 
 
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+# The same header; asked for by its other name, so that the OpenAPI tells of both.
+_Same = Annotated[HTTPAuthorizationCredentials | None, Depends(_access_token)]
 
 
-async def get_owner(request: Request, resources: ResourcesDep, credentials: Credentials) -> str:
-    """Whose jobs this request may see. Raises `Unauthorized`."""
-    if credentials is not None:
-        return await run_in_threadpool(_owner_by_key, resources, credentials.credentials)
+async def get_owner(request: Request, resources: ResourcesDep, credentials: Credentials, _same: _Same) -> str:
+    """Whose jobs this request may see. Raises `Unauthorized`; or `SignInUnavailable`: nobody can know."""
+    return await identify(request, resources, credentials)
+
+
+async def identify(
+    request: Request, resources: Resources, credentials: HTTPAuthorizationCredentials | None
+) -> str:
+    """The same, for who takes other credentials as well."""
+    sign_in = cast("TokenVerifier | None", request.app.state.sign_in)
+    if credentials is None:
+        return await _owner_without_credentials(request, resources, sign_in)
+    text = credentials.credentials
+    if sign_in is not None and not keys.looks_like_one(text) and sign_in.looks_like_one(text):
+        # In the event loop: it takes less time than the way to another thread.
+        return f"{USER}{await sign_in.user_of(text)}"
+    return await run_in_threadpool(_owner_by_key, resources, text)
+
+
+async def _owner_without_credentials(
+    request: Request, resources: Resources, sign_in: "TokenVerifier | None"
+) -> str:
+    """Where keys or sign-in are in use, nobody is anonymous."""
+    if sign_in is not None:
+        raise Unauthorized("Send an API key, or the access token of a user: `Authorization: Bearer ...`.")
     guard = cast("KeyGuard", request.app.state.key_guard)
     in_use = guard.remembered
     if in_use is None:

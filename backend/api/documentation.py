@@ -21,7 +21,11 @@ _TAGS = {
 }
 _PROBLEMS = {
     400: ("malformed_json", "Malformed JSON", "The body can't be read as JSON."),
-    401: ("unauthorized", "Unauthorized", "An API key is needed, and none that is known was given."),
+    401: (
+        "unauthorized",
+        "Unauthorized",
+        "An API key or a user's access token is needed, and none that is valid was given.",
+    ),
     403: ("signature_invalid", "Forbidden", "The signature of this URL is not valid, or has expired."),
     404: ("not_found", "Not found", "There is no such thing, or it isn't yours."),
     408: ("upload_timed_out", "Request timeout", "The body did not arrive in time."),
@@ -34,7 +38,7 @@ _PROBLEMS = {
     503: ("database_unavailable", "Service unavailable", "A service is away. Try again shortly."),
 }
 _PROBLEM_HEADERS = {
-    401: {"WWW-Authenticate": "The scheme to use: `Bearer`."},
+    401: {"WWW-Authenticate": "The scheme to use: `Bearer`; with `error` where a token was refused."},
     416: {"Content-Range": "`bytes */` and the size of the object."},
     429: {"Retry-After": "When to try again, in seconds."},
     503: {"Retry-After": "When to try again, in seconds."},

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from backend.api.dependencies import Credentials, ResourcesDep, get_owner
+from backend.api.dependencies import USER, Credentials, ResourcesDep, identify
 from backend.api.documentation import problems
 from backend.errors import NotFound, Unauthorized
 
@@ -33,7 +33,9 @@ async def check_scraper(request: Request, resources: ResourcesDep, credentials: 
     if settings.metrics == "open":
         return
     if not token:
-        await get_owner(request, resources, credentials)
+        owner = await identify(request, resources, credentials)
+        if owner.startswith(USER):
+            raise Unauthorized("Users may not read this: send an API key.")
     elif credentials is None or not hmac.compare_digest(credentials.credentials.encode(), token.encode()):
         raise Unauthorized("Send the token of FANFARE_METRICS_TOKEN: `Authorization: Bearer ...`.")
 

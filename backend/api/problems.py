@@ -12,7 +12,14 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from backend.errors import FanfareError, FieldError, NotFound, PayloadTooLarge, UnsupportedMediaType
+from backend.errors import (
+    FanfareError,
+    FieldError,
+    NotFound,
+    PayloadTooLarge,
+    Unauthorized,
+    UnsupportedMediaType,
+)
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +93,8 @@ def of_error(request: Request, exc: FanfareError) -> JSONResponse:
     headers: dict[str, str] = {}
     if exc.retry_after_s is not None:
         headers["Retry-After"] = str(exc.retry_after_s)
-    if exc.status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(exc, Unauthorized):
+        headers["WWW-Authenticate"] = exc.challenge
     return answer(
         request,
         status=exc.status,

@@ -36,6 +36,7 @@ def examine() -> Iterator[Finding]:
     yield from _home(settings)
     yield from services.addresses(settings)
     yield from services.access(settings)
+    yield from services.sign_in(settings)
     yield services.database(settings)
     yield from _connections(settings)
 

@@ -20,6 +20,7 @@ from backend.errors import DatabaseUnavailable, FanfareError, LLMError, StorageE
 from backend.llm.base import LLM
 from backend.serving import is_loopback
 from backend.settings import Settings
+from backend.sign_in import key_set
 from backend.storage.base import Storage
 from contract.addresses import amqp_tls, celery_url
 from contract.messages import NodeAnnouncement
@@ -231,3 +232,24 @@ def access(settings: Settings) -> Iterator[Finding]:
         pass  # the database's own line tells
     finally:
         opened.close()
+
+
+def sign_in(settings: Settings) -> Iterator[Finding]:
+    """Can the keys be had that users' tokens are signed with."""
+    if not settings.supabase_sign_in:
+        return
+    url = settings.supabase_jwks_url
+    if url.startswith("http://") and not is_loopback(httpx.URL(url).host):
+        mend = "FANFARE_SUPABASE_URL: https://..."
+        yield warn("sign-in", f"{url} is plain http: who is between chooses the keys", mend)
+    try:
+        answer = httpx.get(url, timeout=TIMEOUT_S).raise_for_status()
+        known = key_set.parse(answer.content)
+    except (httpx.HTTPError, httpx.InvalidURL, key_set.UnusableKeys) as exc:
+        yield fail("sign-in", f"{url}: {type(exc).__name__}", "Is FANFARE_SUPABASE_URL right, and reachable?")
+        return
+    if not known and not settings.supabase_jwt_secret.get_secret_value():
+        mend = "Make signing keys in the project's settings, or set FANFARE_SUPABASE_JWT_SECRET."
+        yield fail("sign-in", f"{url}: the project has no signing keys, and no secret is set", mend)
+        return
+    yield ok("sign-in", f"users of {settings.supabase_url}, {len(known)} keys")

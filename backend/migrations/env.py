@@ -5,8 +5,11 @@ from sqlalchemy.engine import Connection
 
 from backend.db import Base, Database
 from backend.jobs import models  # noqa: F401 - declares the tables
+from backend.migrations import row_security
 from backend.products import models as product_models  # noqa: F401 - likewise
 from backend.settings import get_settings
+
+VERSION_TABLE = "alembic_version"
 
 
 def run(connection: Connection) -> None:
@@ -20,6 +23,13 @@ def run(connection: Connection) -> None:
     )
     with context.begin_transaction():
         context.run_migrations()
+        if row_security.SINCE in _applied():
+            row_security.secure(connection, [*Base.metadata.tables, VERSION_TABLE])
+
+
+def _applied() -> set[str]:
+    heads = context.get_context().get_current_heads()
+    return {step.revision for step in context.script.iterate_revisions(heads, "base")}
 
 
 given: Connection | None = context.config.attributes.get("connection")

@@ -49,6 +49,12 @@ def test_anonymous_by_setting_listens_where_it_is_told(settings: Settings) -> No
     assert serving.permitted_host(anonymous) == ("0.0.0.0", None)
 
 
+def test_with_sign_in_it_listens_where_it_is_told(settings: Settings) -> None:
+    for_users = settings.model_copy(update={"supabase_sign_in": True})
+
+    assert serving.permitted_host(for_users) == ("0.0.0.0", None)
+
+
 @pytest.mark.parametrize(
     ("host", "expected"),
     [

@@ -66,6 +66,14 @@ def test_each_operation_is_told_in_full(operation_id: str) -> None:
         assert "X-Request-ID" in response["headers"]
 
 
+def test_a_key_does_or_a_users_token() -> None:
+    assert DOCUMENT["components"]["securitySchemes"]["AccessToken"]["bearerFormat"] == "JWT"
+    for operation_id in set(OPERATIONS) - OPEN_TO_ALL:
+        schemes = [name for either in OPERATIONS[operation_id]["security"] for name in either]
+        expected = ["ApiKey"] if operation_id == "get_metrics" else ["ApiKey", "AccessToken"]
+        assert schemes == expected, operation_id
+
+
 @pytest.mark.parametrize("operation_id", OPERATIONS)
 def test_each_json_answer_has_a_true_example(operation_id: str) -> None:
     for status, content_type, media in media_of(OPERATIONS[operation_id]):

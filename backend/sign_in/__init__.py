@@ -1,0 +1,1 @@
+"""Who the bearer of an access token is: users of a Supabase project."""
