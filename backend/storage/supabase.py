@@ -1,0 +1,367 @@
+"""Storage in a bucket of Supabase Storage, by supabase-py."""
+
+import hashlib
+import logging
+import random
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from storage3.exceptions import StorageApiError
+from storage3.types import CreateSignedUploadUrlOptions
+from yarl import URL
+
+from backend.errors import ObjectTooLarge
+from backend.storage.base import ListedObject, SignedDownload, StoredObject, Unfinished
+from backend.storage.deadline import run_within
+from backend.storage.keys import CHECKS, OTHER, check_content_type, check_key, check_prefix, is_key
+from backend.storage.supabase_client import ANSWER_BYTES, SupabaseClient, bounded
+from backend.storage.supabase_errors import FAILURES, BadAnswer, is_absent, is_passing, translated
+from backend.storage.supabase_urls import CLOCKS_DIFFER_S, SteadyUrls, at, upload_lifetime
+from contract.messages import SignedUpload
+
+if TYPE_CHECKING:
+    from storage3._sync.file_api import SyncBucketProxy
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 4
+FIRST_PAUSE_S = 0.3
+CHECK_TIMEOUT_S = 10
+SIGN_TIMEOUT_S = 10  # somebody waits for the answer that the URLs are in
+PAGE = 1000  # names asked for at once
+SHORT_PAGE = 100  # the server gives fewer than asked for, but so many unless it is the last page
+DELETED_AT_ONCE = 500
+SIGNED_AT_ONCE = 1000
+MAX_AGE_S = 7 * 86400  # what has a key never changes its looks
+CACHE_CONTROL = f"private, max-age={MAX_AGE_S}, immutable"
+NO_METADATA = "e30="  # {} in base64: an upload takes away what was said of the bytes before
+
+_MD5 = re.compile("[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class _Info:
+    """What Storage says of one object."""
+
+    stored: StoredObject
+    sha256: str | None  # of those that we put
+
+    def is_of(self, data: bytes, *, etag_is_md5: bool) -> bool:
+        """Whether these are its bytes, as far as can be told."""
+        if len(data) != self.stored.bytes:
+            return False
+        if self.sha256:
+            return hashlib.sha256(data).hexdigest() == self.sha256
+        return not (etag_is_md5 and self.has_md5_etag()) or self.stored.etag == _md5(data)
+
+    def has_md5_etag(self) -> bool:
+        """It looks like one; uploads in parts and some servers have others."""
+        return _MD5.fullmatch(self.stored.etag) is not None
+
+
+class SupabaseStorage:
+    """Objects under `prefix` in one bucket. Nothing connects before the first verb.
+
+    Clients and nodes may see the project at other addresses than the backend. Each URL is signed by the
+    server: asked for many at once, and kept. The key must be one that no policy binds (service_role).
+
+    Raises `InvalidKey` for a prefix that no key may have, ValueError for an address that is none.
+    """
+
+    name = "supabase"
+
+    def __init__(
+        self,
+        *,
+        bucket: str,
+        prefix: str = "",
+        url: str,
+        key: str,
+        public_url: str = "",
+        node_url: str = "",
+        timeout_s: float = 60,
+    ) -> None:
+        self._bucket = bucket
+        self._prefix = check_prefix(f"{prefix.strip('/')}/".lstrip("/"))
+        self._url = str(URL(url)).rstrip("/")  # as the library will write it
+        self._public_url = (public_url or url).rstrip("/")
+        self._node_url = (node_url or url).rstrip("/")
+        self._client = SupabaseClient(self._url, key)
+        self._timeout_s = timeout_s
+        self._steady = SteadyUrls()
+        self._md5_etags: bool | None = None  # whether etags are what they look like; None: not known yet
+
+    # -- the port -------------------------------------------------------------------------------------
+
+    def put(self, key: str, data: bytes, content_type: str) -> None:
+        """See the port."""
+        check_content_type(key, content_type)
+        name = self._name(key)
+        self._call(lambda: self._put(name, data, content_type))
+
+    def get(self, key: str, *, max_bytes: int) -> bytes:
+        """See the port."""
+        name = self._name(key)
+        return self._call(lambda: self._get(key, name, max_bytes), max_bytes=max_bytes)
+
+    def stat(self, key: str) -> StoredObject:
+        """See the port."""
+        name = self._name(key)
+        return self._call(lambda: self._info(key, name)).stored
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """See the port."""
+        names = list(dict.fromkeys(self._name(key) for key in keys))
+        for some in _portions(names, DELETED_AT_ONCE):
+            self._call(lambda some=some: self._delete(some))  # type: ignore[misc]
+
+    def walk(self, prefix: str) -> Iterator[ListedObject]:
+        """See the port. A request for each folder: where there are very many, S3 takes fewer."""
+        folder, _, beginning = (self._prefix + check_prefix(prefix)).rpartition("/")
+        yield from self._below(folder, beginning)
+
+    def forget_unfinished(self, *, dry_run: bool = False) -> Unfinished:  # noqa: ARG002 - the port's
+        """See the port. An upload is whole or not at all, and resumable ones are not used."""
+        return Unfinished()
+
+    def download_url(self, key: str, *, expires_in: int) -> SignedDownload:
+        """See `download_urls`."""
+        (signed,) = self.download_urls([key], expires_in=expires_in)
+        return signed
+
+    def download_urls(self, keys: Iterable[str], *, expires_in: int) -> list[SignedDownload]:
+        """See the port. The same URLs for a while, within this process, so that browsers' caches can work.
+
+        Supabase signs only what is there: the URL of anything else is one that it refuses.
+        """
+        names = [self._name(key) for key in keys]
+        found = self._steady.find(names, expires_in)
+        asked = list(dict.fromkeys(name for name in names if name not in found))
+        for some in _portions(asked, SIGNED_AT_ONCE):
+            signed = self._signed(some, expires_in + expires_in // 2, self._public_url)
+            self._steady.keep({name: one for name, one in signed.items() if "token=" in one.url})
+            found |= signed
+        return [found[name] for name in names]
+
+    def node_download_url(self, key: str, *, expires_in: int) -> SignedDownload:
+        """See the port, and `download_urls`."""
+        name = self._name(key)
+        return self._signed([name], expires_in, self._node_url)[name]
+
+    def upload_url(self, key: str, *, content_type: str, max_bytes: int, expires_in: int) -> SignedUpload:
+        """See the port. Good for two hours at most, by the server's own setting.
+
+        Neither size nor content type are bound: look at what is there after the upload.
+        """
+        check_content_type(key, content_type)
+        name, asked_at = self._name(key), datetime.now(UTC)
+        url = self._call(lambda: self._sign_upload(name), min(SIGN_TIMEOUT_S, self._timeout_s))
+        lives_s = max(min(expires_in, upload_lifetime(url) - CLOCKS_DIFFER_S), 1)
+        return SignedUpload(
+            url=at(self._node_url, self._url, url),
+            headers={
+                "Content-Type": content_type,
+                "Cache-Control": CACHE_CONTROL,
+                "X-Metadata": NO_METADATA,
+            },
+            expires_at=asked_at + timedelta(seconds=lives_s),
+            max_bytes=max_bytes,
+        )
+
+    def check(self) -> None:
+        """See the port."""
+        seconds = min(CHECK_TIMEOUT_S, self._timeout_s)
+        self._call(self._confirm_bucket, seconds)
+        self._call(self._check, seconds)
+
+    def close(self) -> None:
+        """Gives the connections back; what is used once more opens new ones."""
+        self._client.close()
+
+    # -- the verbs, in a thread with a deadline, tried again ----------------------------------------------
+
+    def _put(self, name: str, data: bytes, content_type: str) -> None:
+        self._objects.upload(
+            name,
+            data,
+            {
+                "content-type": content_type,
+                "cache-control": str(MAX_AGE_S),
+                "upsert": "true",  # also after an attempt whose answer was lost
+                "metadata": {"sha256": hashlib.sha256(data).hexdigest()},
+            },
+        )
+
+    def _get(self, key: str, name: str, max_bytes: int) -> bytes:
+        """The library takes whatever is sent for the object: only what fits its description is believed."""
+        info = self._info(key, name)
+        if info.stored.bytes > max_bytes:
+            raise ObjectTooLarge
+        data = self._absent_or_not(lambda: self._objects.download(name))
+        if info.is_of(data, etag_is_md5=True):
+            return data
+        if info.is_of(data, etag_is_md5=False) and not self._are_etags_md5():
+            return data
+        raise BadAnswer(f"{len(data)} bytes came for {name}, which are not those that were stored")
+
+    def _info(self, key: str, name: str) -> _Info:
+        found = self._absent_or_not(lambda: self._objects.info(name))
+        size, etag = found["size"], found["etag"] or found["version"]
+        if not isinstance(size, int) or size < 0 or not isinstance(etag, str):
+            raise BadAnswer(f"no size or no etag is known of {name}")
+        stored = StoredObject(key, size, found["content_type"] or OTHER, etag.strip('"'))
+        return _Info(stored, (found.get("metadata") or {}).get("sha256"))
+
+    def _absent_or_not(self, verb: Callable[[], T]) -> T:
+        """Who may not see the bucket is told the same as of an object that isn't there."""
+        try:
+            return verb()
+        except StorageApiError as exc:
+            if is_absent(exc):
+                self._confirm_bucket()
+            raise
+
+    def _confirm_bucket(self) -> None:
+        if self._client.storage.get_bucket(self._bucket).id != self._bucket:
+            raise BadAnswer("another bucket was described than was asked for")
+
+    def _delete(self, names: list[str]) -> None:
+        """Those that aren't there are not in the answer; nor are those that the key may not delete."""
+        answer = self._objects.remove(names)
+        if not isinstance(answer, list):
+            raise BadAnswer("the answer to a deletion is no list")
+        if {one["name"] for one in answer} < set(names):
+            self._confirm_bucket()
+
+    def _below(self, folder: str, beginning: str = "") -> Iterator[ListedObject]:
+        above = f"{folder}/" if folder else ""
+        for name, entry in self._names_in(folder).items():
+            key = f"{above}{name}".removeprefix(self._prefix)
+            if not name.startswith(beginning) or not is_key(key):
+                continue
+            if entry is None:
+                yield from self._below(f"{above}{name}")
+            else:
+                yield ListedObject(key, *entry)
+
+    def _names_in(self, folder: str) -> dict[str, tuple[int, datetime] | None]:
+        """Size and age by name; None: a folder. Read at once: pages shift where it is changed meanwhile."""
+        names: dict[str, tuple[int, datetime] | None] = {}
+        offset = 0
+        while True:
+            page = self._call(lambda offset=offset: self._list(folder, offset))  # type: ignore[misc]
+            names |= page
+            offset += len(page)
+            if len(page) < SHORT_PAGE:
+                return names
+
+    def _list(self, folder: str, offset: int) -> dict[str, tuple[int, datetime] | None]:
+        page = self._objects.list(folder, {"limit": PAGE, "offset": offset})
+        if not isinstance(page, list):
+            raise BadAnswer("the answer to a listing is no list")
+        if not page and not offset:
+            self._confirm_bucket()
+        return {one["name"]: _described(one) for one in page}
+
+    def _signed(self, names: list[str], expires_in: int, address: str) -> dict[str, SignedDownload]:
+        until = datetime.now(UTC) + timedelta(seconds=expires_in)
+        seconds = min(SIGN_TIMEOUT_S, self._timeout_s)
+        urls = self._call(lambda: self._sign(names, expires_in), seconds)
+        return {name: SignedDownload(at(address, self._url, url), until) for name, url in urls.items()}
+
+    def _sign(self, names: list[str], expires_in: int) -> dict[str, str]:
+        answer = {one["path"]: one for one in self._objects.create_signed_urls(names, expires_in)}
+        if any(answer[name]["error"] for name in names):
+            self._confirm_bucket()
+        return {name: self._checked(name, answer[name]["signedURL"]) for name in names}
+
+    def _checked(self, name: str, url: str | None) -> str:
+        expected = f"{self._url}/storage/v1/object/sign/{self._bucket}/{name}"
+        if url and not url.startswith(f"{expected}?token="):
+            raise BadAnswer(f"what was signed is not {name}")
+        return url or expected
+
+    def _sign_upload(self, name: str) -> str:
+        options = CreateSignedUploadUrlOptions(upsert="true")  # also for who uploads once more
+        url = self._objects.create_signed_upload_url(name, options)["signed_url"]
+        expected = f"{self._url}/storage/v1/object/upload/sign/{self._bucket}/{name}?token="
+        if not url.startswith(expected):
+            raise BadAnswer(f"what was signed is not an upload of {name}")
+        return url
+
+    def _check(self) -> None:
+        """Also finds out what etags are."""
+        key, data = f"{CHECKS}{secrets.token_hex(8)}.png", b"fanfare"  # a bucket may be for images only
+        name = self._name(key)
+        self._put(name, data, "image/png")
+        try:
+            info = self._info(key, name)
+            if not info.is_of(self._objects.download(name), etag_is_md5=False):
+                raise BadAnswer("what was written is not what is read")
+            self._md5_etags = info.has_md5_etag() and info.stored.etag == _md5(data)
+        finally:
+            self._delete([name])
+
+    def _are_etags_md5(self) -> bool:
+        """Servers that encrypt have etags that only look as if."""
+        if self._md5_etags is None:
+            self._check()
+        return bool(self._md5_etags)
+
+    # -- inside ---------------------------------------------------------------------------------------
+
+    def _call(self, verb: Callable[[], T], seconds: float | None = None, *, max_bytes: int = 0) -> T:
+        until = time.monotonic() + (seconds or self._timeout_s)
+
+        def call() -> T:
+            with bounded(max(max_bytes, ANSWER_BYTES), until):
+                return _tried_again(verb, until)
+
+        with translated(self._bucket):
+            return run_within(until - time.monotonic(), call)
+
+    def _name(self, key: str) -> str:
+        return self._prefix + check_key(key)
+
+    @property
+    def _objects(self) -> "SyncBucketProxy":
+        """What it says that it returns is what should have come: look at it."""
+        return self._client.storage.from_(self._bucket)
+
+
+def _tried_again(verb: Callable[[], T], until: float) -> T:
+    """Every verb may be done twice: what is stored is replaced, what is gone stays gone."""
+    attempt = 1
+    while True:
+        try:
+            return verb()
+        except FAILURES as exc:
+            pause_s = random.uniform(0.5, 1) * FIRST_PAUSE_S * 2**attempt  # noqa: S311 - jitter
+            if attempt == ATTEMPTS or not is_passing(exc) or time.monotonic() + pause_s > until:
+                raise
+            log.warning("Supabase Storage once more, for %s", type(exc).__name__)
+        time.sleep(pause_s)
+        attempt += 1
+
+
+def _described(entry: dict[str, Any]) -> tuple[int, datetime] | None:
+    """An entry of a listing; folders have no id."""
+    if entry["id"] is None:
+        return None
+    modified = datetime.fromisoformat(entry["updated_at"] or entry["created_at"])
+    return int((entry["metadata"] or {}).get("size", 0)), modified.astimezone(UTC)
+
+
+def _portions(names: list[str], size: int) -> Iterator[list[str]]:
+    for start in range(0, len(names), size):
+        yield names[start : start + size]
+
+
+def _md5(data: bytes) -> str:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
