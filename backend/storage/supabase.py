@@ -21,7 +21,14 @@ from backend.storage.deadline import run_within
 from backend.storage.keys import CHECKS, OTHER, check_content_type, check_key, check_prefix, is_key
 from backend.storage.supabase_client import ANSWER_BYTES, SupabaseClient, bounded
 from backend.storage.supabase_errors import FAILURES, BadAnswer, is_absent, is_passing, translated
-from backend.storage.supabase_urls import CLOCKS_DIFFER_S, SteadyUrls, at, upload_lifetime
+from backend.storage.supabase_urls import (
+    CLOCKS_DIFFER_S,
+    UPLOAD_S,
+    SignedUrl,
+    SteadyUrls,
+    at,
+    upload_lifetime,
+)
 from contract.messages import SignedUpload
 
 if TYPE_CHECKING:
@@ -39,6 +46,7 @@ SHORT_PAGE = 100  # the server gives fewer than asked for, but so many unless it
 DELETED_AT_ONCE = 500
 SIGNED_AT_ONCE = 1000
 MAX_AGE_S = 7 * 86400  # what has a key never changes its looks
+PUBLIC_MAX_AGE_S = 365 * 86400
 CACHE_CONTROL = f"private, max-age={MAX_AGE_S}, immutable"
 NO_METADATA = "e30="  # {} in base64: an upload takes away what was said of the bytes before
 
@@ -95,15 +103,16 @@ class SupabaseStorage:
         self._client = SupabaseClient(self._url, key)
         self._timeout_s = timeout_s
         self._steady = SteadyUrls()
+        self._steady_uploads = SteadyUrls()
         self._md5_etags: bool | None = None  # whether etags are what they look like; None: not known yet
 
     # -- the port -------------------------------------------------------------------------------------
 
-    def put(self, key: str, data: bytes, content_type: str) -> None:
-        """See the port."""
+    def put(self, key: str, data: bytes, content_type: str, *, public: bool = False) -> None:
+        """See the port. Supabase says only for how long it may be kept, not by whom."""
         check_content_type(key, content_type)
-        name = self._name(key)
-        self._call(lambda: self._put(name, data, content_type))
+        name, kept_s = self._name(key), PUBLIC_MAX_AGE_S if public else MAX_AGE_S
+        self._call(lambda: self._put(name, data, content_type, kept_s))
 
     def get(self, key: str, *, max_bytes: int) -> bytes:
         """See the port."""
@@ -147,12 +156,13 @@ class SupabaseStorage:
             signed = self._signed(some, expires_in + expires_in // 2, self._public_url)
             self._steady.keep({name: one for name, one in signed.items() if "token=" in one.url})
             found |= signed
-        return [found[name] for name in names]
+        return [SignedDownload(found[name].url, found[name].expires_at) for name in names]
 
     def node_download_url(self, key: str, *, expires_in: int) -> SignedDownload:
         """See the port, and `download_urls`."""
         name = self._name(key)
-        return self._signed([name], expires_in, self._node_url)[name]
+        signed = self._signed([name], expires_in, self._node_url)[name]
+        return SignedDownload(signed.url, signed.expires_at)
 
     def upload_url(self, key: str, *, content_type: str, max_bytes: int, expires_in: int) -> SignedUpload:
         """See the port. Good for two hours at most, by the server's own setting.
@@ -160,19 +170,20 @@ class SupabaseStorage:
         Neither size nor content type are bound: look at what is there after the upload.
         """
         check_content_type(key, content_type)
-        name, asked_at = self._name(key), datetime.now(UTC)
-        url = self._call(lambda: self._sign_upload(name), min(SIGN_TIMEOUT_S, self._timeout_s))
-        lives_s = max(min(expires_in, upload_lifetime(url) - CLOCKS_DIFFER_S), 1)
-        return SignedUpload(
-            url=at(self._node_url, self._url, url),
-            headers={
-                "Content-Type": content_type,
-                "Cache-Control": CACHE_CONTROL,
-                "X-Metadata": NO_METADATA,
-            },
-            expires_at=asked_at + timedelta(seconds=lives_s),
-            max_bytes=max_bytes,
-        )
+        signed = self._signed_upload(self._name(key), self._node_url)
+        return _upload(signed, content_type, max_bytes, expires_in)
+
+    def client_upload_url(
+        self, key: str, *, content_type: str, max_bytes: int, expires_in: int
+    ) -> SignedUpload:
+        """The same for clients, who are told it each time that they look: it is kept for a while."""
+        check_content_type(key, content_type)
+        name = self._name(key)
+        found = self._steady_uploads.find([name], min(expires_in, UPLOAD_S // 2))
+        if name not in found:
+            found = {name: self._signed_upload(name, self._public_url)}
+            self._steady_uploads.keep(found)
+        return _upload(found[name], content_type, max_bytes, expires_in)
 
     def check(self) -> None:
         """See the port."""
@@ -186,13 +197,13 @@ class SupabaseStorage:
 
     # -- the verbs, in a thread with a deadline, tried again ----------------------------------------------
 
-    def _put(self, name: str, data: bytes, content_type: str) -> None:
+    def _put(self, name: str, data: bytes, content_type: str, kept_s: int = MAX_AGE_S) -> None:
         self._objects.upload(
             name,
             data,
             {
                 "content-type": content_type,
-                "cache-control": str(MAX_AGE_S),
+                "cache-control": str(kept_s),
                 "upsert": "true",  # also after an attempt whose answer was lost
                 "metadata": {"sha256": hashlib.sha256(data).hexdigest()},
             },
@@ -269,11 +280,11 @@ class SupabaseStorage:
             self._confirm_bucket()
         return {one["name"]: _described(one) for one in page}
 
-    def _signed(self, names: list[str], expires_in: int, address: str) -> dict[str, SignedDownload]:
+    def _signed(self, names: list[str], expires_in: int, address: str) -> dict[str, SignedUrl]:
         until = datetime.now(UTC) + timedelta(seconds=expires_in)
         seconds = min(SIGN_TIMEOUT_S, self._timeout_s)
         urls = self._call(lambda: self._sign(names, expires_in), seconds)
-        return {name: SignedDownload(at(address, self._url, url), until) for name, url in urls.items()}
+        return {name: SignedUrl(at(address, self._url, url), until) for name, url in urls.items()}
 
     def _sign(self, names: list[str], expires_in: int) -> dict[str, str]:
         answer = {one["path"]: one for one in self._objects.create_signed_urls(names, expires_in)}
@@ -286,6 +297,13 @@ class SupabaseStorage:
         if url and not url.startswith(f"{expected}?token="):
             raise BadAnswer(f"what was signed is not {name}")
         return url or expected
+
+    def _signed_upload(self, name: str, address: str) -> SignedUrl:
+        """Good for as long as the server makes it."""
+        asked_at = datetime.now(UTC)
+        url = self._call(lambda: self._sign_upload(name), min(SIGN_TIMEOUT_S, self._timeout_s))
+        lives_s = max(upload_lifetime(url) - CLOCKS_DIFFER_S, 1)
+        return SignedUrl(at(address, self._url, url), asked_at + timedelta(seconds=lives_s))
 
     def _sign_upload(self, name: str) -> str:
         options = CreateSignedUploadUrlOptions(upsert="true")  # also for who uploads once more
@@ -348,6 +366,12 @@ def _tried_again(verb: Callable[[], T], until: float) -> T:
             log.warning("Supabase Storage once more, for %s", type(exc).__name__)
         time.sleep(pause_s)
         attempt += 1
+
+
+def _upload(signed: SignedUrl, content_type: str, max_bytes: int, expires_in: int) -> SignedUpload:
+    headers = {"Content-Type": content_type, "Cache-Control": CACHE_CONTROL, "X-Metadata": NO_METADATA}
+    expires_at = min(signed.expires_at, datetime.now(UTC) + timedelta(seconds=expires_in))
+    return SignedUpload(url=signed.url, headers=headers, expires_at=expires_at, max_bytes=max_bytes)
 
 
 def _described(entry: dict[str, Any]) -> tuple[int, datetime] | None:

@@ -5,31 +5,38 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
-
-from backend.storage.base import SignedDownload
 
 KEPT = 32_768  # URLs
 UPLOAD_S = 2 * 3600  # what the server makes of it where it isn't told otherwise
 CLOCKS_DIFFER_S = 60  # a node must not try what the server holds for over
 
 
+@dataclass(frozen=True)
+class SignedUrl:
+    """Of a download or of an upload."""
+
+    url: str
+    expires_at: datetime  # aware, UTC
+
+
 class SteadyUrls:
     """Those that were signed a short while ago: the same again, so that browsers' caches can work."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, SignedDownload] = OrderedDict()
+        self._kept: OrderedDict[str, SignedUrl] = OrderedDict()
         self._lock = threading.Lock()
 
-    def find(self, names: Iterable[str], expires_in: int) -> dict[str, SignedDownload]:
+    def find(self, names: Iterable[str], expires_in: int) -> dict[str, SignedUrl]:
         """Those of them that are good for so many more seconds, by name."""
         needed = datetime.now(UTC) + timedelta(seconds=expires_in)
         with self._lock:
             found = {name: self._kept[name] for name in names if name in self._kept}
         return {name: signed for name, signed in found.items() if needed <= signed.expires_at}
 
-    def keep(self, signed: dict[str, SignedDownload]) -> None:
+    def keep(self, signed: dict[str, SignedUrl]) -> None:
         """Remembers them, and forgets the oldest where there are too many."""
         with self._lock:
             for name, one in signed.items():

@@ -147,6 +147,36 @@ def test_an_upload_url_lives_as_long_as_the_server_says_and_not_longer(supabase:
     assert 500 < seconds(24 * 3600) < 600
 
 
+def test_a_client_is_told_the_same_upload_url_for_a_while(supabase: SupabaseServer) -> None:
+    storage = supabase.storage(public_url="https://project.example.com")
+
+    first, second = (
+        storage.client_upload_url(KEY, content_type="image/png", max_bytes=9, expires_in=600)
+        for _ in range(2)
+    )
+
+    assert first.url == second.url
+    assert first.url.startswith("https://project.example.com/storage/v1/object/upload/sign/images/")
+    assert len(supabase.seen) == 1
+    # But not one that ends too soon
+    supabase.upload_s = 600
+    short = supabase.storage()
+    for _ in range(2):
+        upload = short.client_upload_url(KEY, content_type="image/png", max_bytes=9, expires_in=24 * 3600)
+        assert (upload.expires_at - datetime.now(UTC)).total_seconds() < 600
+    assert len(supabase.seen) == 3
+
+
+def test_what_is_public_may_be_kept_for_longer(supabase: SupabaseServer) -> None:
+    storage = supabase.storage()
+
+    storage.put("a.png", b"x", "image/png", public=True)
+    storage.put("b.png", b"x", "image/png")
+
+    kept = [supabase.objects["images", f"fanfare/{name}"].cache_control for name in ("a.png", "b.png")]
+    assert kept == ["max-age=31536000", "max-age=604800"]
+
+
 def test_a_node_that_comes_too_late_asks_for_another_url(
     supabase: SupabaseServer, supabase_storage: SupabaseStorage, uploader: Uploader
 ) -> None:

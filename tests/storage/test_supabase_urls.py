@@ -7,12 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from backend.storage import supabase_urls
-from backend.storage.base import SignedDownload
-from backend.storage.supabase_urls import UPLOAD_S, SteadyUrls, at, upload_lifetime
+from backend.storage.supabase_urls import UPLOAD_S, SignedUrl, SteadyUrls, at, upload_lifetime
 
 
-def signed(seconds: float) -> SignedDownload:
-    return SignedDownload("https://there?token=t", datetime.now(UTC) + timedelta(seconds=seconds))
+def signed(seconds: float) -> SignedUrl:
+    return SignedUrl("https://there?token=t", datetime.now(UTC) + timedelta(seconds=seconds))
 
 
 def token(claims: object) -> str:
