@@ -1,15 +1,11 @@
 """Storage in a bucket of Supabase Storage, by supabase-py."""
 
 import hashlib
-import logging
-import random
-import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from storage3.exceptions import StorageApiError
 from storage3.types import CreateSignedUploadUrlOptions
@@ -18,9 +14,10 @@ from yarl import URL
 from backend.errors import ObjectTooLarge
 from backend.storage.base import ListedObject, SignedDownload, StoredObject, Unfinished
 from backend.storage.deadline import run_within
-from backend.storage.keys import CHECKS, OTHER, check_content_type, check_key, check_prefix, is_key
-from backend.storage.supabase_client import ANSWER_BYTES, SupabaseClient, bounded
-from backend.storage.supabase_errors import FAILURES, BadAnswer, is_absent, is_passing, translated
+from backend.storage.keys import CHECKS, check_content_type, check_key, check_prefix, is_key
+from backend.storage.supabase_answers import Entry, Info, md5, read_page
+from backend.storage.supabase_client import ANSWER_BYTES, SupabaseClient, bounded, tried_again
+from backend.storage.supabase_errors import BadAnswer, is_absent, translated
 from backend.storage.supabase_urls import (
     CLOCKS_DIFFER_S,
     UPLOAD_S,
@@ -35,10 +32,7 @@ if TYPE_CHECKING:
     from storage3._sync.file_api import SyncBucketProxy
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
-ATTEMPTS = 4
-FIRST_PAUSE_S = 0.3
 CHECK_TIMEOUT_S = 10
 SIGN_TIMEOUT_S = 10  # somebody waits for the answer that the URLs are in
 PAGE = 1000  # names asked for at once
@@ -49,28 +43,6 @@ MAX_AGE_S = 7 * 86400  # what has a key never changes its looks
 PUBLIC_MAX_AGE_S = 365 * 86400
 CACHE_CONTROL = f"private, max-age={MAX_AGE_S}, immutable"
 NO_METADATA = "e30="  # {} in base64: an upload takes away what was said of the bytes before
-
-_MD5 = re.compile("[0-9a-f]{32}")
-
-
-@dataclass(frozen=True)
-class _Info:
-    """What Storage says of one object."""
-
-    stored: StoredObject
-    sha256: str | None  # of those that we put
-
-    def is_of(self, data: bytes, *, etag_is_md5: bool) -> bool:
-        """Whether these are its bytes, as far as can be told."""
-        if len(data) != self.stored.bytes:
-            return False
-        if self.sha256:
-            return hashlib.sha256(data).hexdigest() == self.sha256
-        return not (etag_is_md5 and self.has_md5_etag()) or self.stored.etag == _md5(data)
-
-    def has_md5_etag(self) -> bool:
-        """It looks like one; uploads in parts and some servers have others."""
-        return _MD5.fullmatch(self.stored.etag) is not None
 
 
 class SupabaseStorage:
@@ -221,13 +193,8 @@ class SupabaseStorage:
             return data
         raise BadAnswer(f"{len(data)} bytes came for {name}, which are not those that were stored")
 
-    def _info(self, key: str, name: str) -> _Info:
-        found = self._absent_or_not(lambda: self._objects.info(name))
-        size, etag = found["size"], found["etag"] or found["version"]
-        if not isinstance(size, int) or size < 0 or not isinstance(etag, str):
-            raise BadAnswer(f"no size or no etag is known of {name}")
-        stored = StoredObject(key, size, found["content_type"] or OTHER, etag.strip('"'))
-        return _Info(stored, (found.get("metadata") or {}).get("sha256"))
+    def _info(self, key: str, name: str) -> Info:
+        return Info.read(key, self._absent_or_not(lambda: self._objects.info(name)))
 
     def _absent_or_not(self, verb: Callable[[], T]) -> T:
         """Who may not see the bucket is told the same as of an object that isn't there."""
@@ -252,7 +219,7 @@ class SupabaseStorage:
 
     def _below(self, folder: str, beginning: str = "") -> Iterator[ListedObject]:
         above = f"{folder}/" if folder else ""
-        for name, entry in self._names_in(folder).items():
+        for name, entry in self._entries_in(folder):
             key = f"{above}{name}".removeprefix(self._prefix)
             if not name.startswith(beginning) or not is_key(key):
                 continue
@@ -261,24 +228,22 @@ class SupabaseStorage:
             else:
                 yield ListedObject(key, *entry)
 
-    def _names_in(self, folder: str) -> dict[str, tuple[int, datetime] | None]:
-        """Size and age by name; None: a folder. Read at once: pages shift where it is changed meanwhile."""
-        names: dict[str, tuple[int, datetime] | None] = {}
+    def _entries_in(self, folder: str) -> Iterable[tuple[str, Entry]]:
+        """With their names. Read at once: pages shift where it is changed meanwhile."""
+        entries: dict[tuple[str, bool], tuple[str, Entry]] = {}  # a folder may have the name of an object
         offset = 0
         while True:
             page = self._call(lambda offset=offset: self._list(folder, offset))  # type: ignore[misc]
-            names |= page
+            entries |= {(name, entry is None): (name, entry) for name, entry in page}
             offset += len(page)
             if len(page) < SHORT_PAGE:
-                return names
+                return entries.values()
 
-    def _list(self, folder: str, offset: int) -> dict[str, tuple[int, datetime] | None]:
-        page = self._objects.list(folder, {"limit": PAGE, "offset": offset})
-        if not isinstance(page, list):
-            raise BadAnswer("the answer to a listing is no list")
+    def _list(self, folder: str, offset: int) -> list[tuple[str, Entry]]:
+        page = read_page(self._objects.list(folder, {"limit": PAGE, "offset": offset}))
         if not page and not offset:
             self._confirm_bucket()
-        return {one["name"]: _described(one) for one in page}
+        return page
 
     def _signed(self, names: list[str], expires_in: int, address: str) -> dict[str, SignedUrl]:
         until = datetime.now(UTC) + timedelta(seconds=expires_in)
@@ -322,7 +287,7 @@ class SupabaseStorage:
             info = self._info(key, name)
             if not info.is_of(self._objects.download(name), etag_is_md5=False):
                 raise BadAnswer("what was written is not what is read")
-            self._md5_etags = info.has_md5_etag() and info.stored.etag == _md5(data)
+            self._md5_etags = info.has_md5_etag() and info.stored.etag == md5(data)
         finally:
             self._delete([name])
 
@@ -339,7 +304,7 @@ class SupabaseStorage:
 
         def call() -> T:
             with bounded(max(max_bytes, ANSWER_BYTES), until):
-                return _tried_again(verb, until)
+                return tried_again(verb, until)
 
         with translated(self._bucket):
             return run_within(until - time.monotonic(), call)
@@ -353,39 +318,12 @@ class SupabaseStorage:
         return self._client.storage.from_(self._bucket)
 
 
-def _tried_again(verb: Callable[[], T], until: float) -> T:
-    """Every verb may be done twice: what is stored is replaced, what is gone stays gone."""
-    attempt = 1
-    while True:
-        try:
-            return verb()
-        except FAILURES as exc:
-            pause_s = random.uniform(0.5, 1) * FIRST_PAUSE_S * 2**attempt  # noqa: S311 - jitter
-            if attempt == ATTEMPTS or not is_passing(exc) or time.monotonic() + pause_s > until:
-                raise
-            log.warning("Supabase Storage once more, for %s", type(exc).__name__)
-        time.sleep(pause_s)
-        attempt += 1
-
-
 def _upload(signed: SignedUrl, content_type: str, max_bytes: int, expires_in: int) -> SignedUpload:
     headers = {"Content-Type": content_type, "Cache-Control": CACHE_CONTROL, "X-Metadata": NO_METADATA}
     expires_at = min(signed.expires_at, datetime.now(UTC) + timedelta(seconds=expires_in))
     return SignedUpload(url=signed.url, headers=headers, expires_at=expires_at, max_bytes=max_bytes)
 
 
-def _described(entry: dict[str, Any]) -> tuple[int, datetime] | None:
-    """An entry of a listing; folders have no id."""
-    if entry["id"] is None:
-        return None
-    modified = datetime.fromisoformat(entry["updated_at"] or entry["created_at"])
-    return int((entry["metadata"] or {}).get("size", 0)), modified.astimezone(UTC)
-
-
 def _portions(names: list[str], size: int) -> Iterator[list[str]]:
     for start in range(0, len(names), size):
         yield names[start : start + size]
-
-
-def _md5(data: bytes) -> str:
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()

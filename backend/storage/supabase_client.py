@@ -1,18 +1,28 @@
-"""supabase-py's client for one project: opened once, and bounded in time and size whatever is answered."""
+"""supabase-py's client for one project, opened once; what makes it patient, and bounds its answers."""
 
+import logging
+import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import TypeVar
 
 import httpx
 from storage3 import SyncStorageClient
 from supabase import ClientOptions, create_client
 
+from backend.storage.supabase_errors import FAILURES, is_passing
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 20  # for each read; the total is the verb's own
+ATTEMPTS = 4
+FIRST_PAUSE_S = 0.3
 ANSWER_BYTES = 16 * 1024 * 1024  # of everything but objects
 
 
@@ -109,3 +119,18 @@ class _BoundedStream(httpx.SyncByteStream):
 
     def close(self) -> None:
         self._stream.close()
+
+
+def tried_again(verb: Callable[[], T], until: float) -> T:
+    """What comes of it, at the latest then. For what may be done twice."""
+    attempt = 1
+    while True:
+        try:
+            return verb()
+        except FAILURES as exc:
+            pause_s = random.uniform(0.5, 1) * FIRST_PAUSE_S * 2**attempt  # noqa: S311 - jitter
+            if attempt == ATTEMPTS or not is_passing(exc) or time.monotonic() + pause_s > until:
+                raise
+            log.warning("Supabase Storage once more, for %s", type(exc).__name__)
+        time.sleep(pause_s)
+        attempt += 1

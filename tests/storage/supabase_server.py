@@ -232,8 +232,8 @@ class SupabaseServer:
         entries: dict[str, dict[str, Any]] = {}
         for (where, name), one in self.objects.items() if request.role == "service" else ():
             if where == bucket and name.startswith(folder):
-                first, _, deeper = name.removeprefix(folder).partition("/")
-                entries[first] = _listed(first, None if deeper else one)
+                first, slash, _ = name.removeprefix(folder).partition("/")
+                entries[first + slash] = _listed(first, None if slash else one)
         start, limit = wanted["offset"], min(wanted["limit"], LARGEST_LIST)
         return _json(sorted(entries.values(), key=lambda one: str(one["name"]))[start : start + limit])
 

@@ -57,7 +57,7 @@ VERBS: dict[str, Verb] = {
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapter, "FIRST_PAUSE_S", 0.001)
+    monkeypatch.setattr(supabase_client, "FIRST_PAUSE_S", 0.001)
 
 
 @pytest.fixture
@@ -349,7 +349,7 @@ def test_what_does_not_pass_is_an_outage(
         assert raised.value.detail == StorageUnavailable().detail
         assert "the Supabase bucket images doesn't work" in caplog.text
         tries = len(supabase.seen)
-        assert tries == 1 if fault in LASTING.values() else 1 < tries <= adapter.ATTEMPTS, name
+        assert tries == 1 if fault in LASTING.values() else 1 < tries <= supabase_client.ATTEMPTS, name
 
 
 def test_somebody_else_stores_the_same_at_this_moment(supabase: SupabaseServer) -> None:
@@ -461,6 +461,8 @@ def test_a_walk_reads_all_pages_of_all_folders(
     keys += [f"pages/{folder}/deep/{number:03d}.txt" for folder in "ab" for number in range(101)]
     for key in keys:
         storage.put(key, b"x", "text/plain")
+    keys.append("pages/a")  # as one of the folders
+    supabase.objects["images", "fanfare/pages/a"] = supabase.objects["images", f"fanfare/{keys[0]}"]
     storage.put("page.txt", b"x", "text/plain")
     supabase.objects["images", "fanfare/pages/.emptyFolderPlaceholder"] = supabase.objects[
         "images", "fanfare/page.txt"
