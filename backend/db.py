@@ -31,6 +31,8 @@ from backend.errors import DatabaseUnavailable
 SQLITE_BUSY_TIMEOUT_S = 15
 POSTGRES_CONNECT_TIMEOUT_S = 3
 POSTGRES_STATEMENT_TIMEOUT_MS = 30_000
+SUPAVISOR_PORT = 6543  # in transaction mode
+SUPAVISOR_HOSTS = ".pooler.supabase.com"
 TRUSTED_FOR_S = 1.0  # a connection that was in use is taken as it is
 MIGRATION_LOCK = 7_308_327  # any number that no other program locks in this database
 
@@ -119,20 +121,43 @@ def _create_engine(url: str) -> Engine:
     parsed = sa.make_url(url)
     if parsed.get_backend_name() == "sqlite":
         return _create_sqlite_engine(parsed)
+    pooled = _is_pooled(parsed)
+    session: dict[str, Any] = {
+        "options": f"-c statement_timeout={POSTGRES_STATEMENT_TIMEOUT_MS} -c timezone=UTC",
+    }
     engine = sa.create_engine(
-        parsed,
+        parsed.difference_update_query(["pgbouncer"]),
         pool_size=10,
         max_overflow=20,
         pool_timeout=5,
         connect_args={
             "connect_timeout": POSTGRES_CONNECT_TIMEOUT_S,
-            "options": f"-c statement_timeout={POSTGRES_STATEMENT_TIMEOUT_MS} -c timezone=UTC",
             "keepalives_idle": 30,
             "tcp_user_timeout": 15_000,
+            # What a session keeps is lost, or met by others, where each transaction gets another one.
+            **({"prepare_threshold": None} if pooled else session),
         },
     )
+    if pooled:
+        _limit_each_transaction(engine)
     _ping_after_a_rest(engine)
     return engine
+
+
+def _is_pooled(url: sa.URL) -> bool:
+    """Whether a pooler is before the server: by ?pgbouncer=true or false, or known as one of Supabase's."""
+    said = url.query.get("pgbouncer")
+    if said is not None:
+        return said == "true"
+    return url.port == SUPAVISOR_PORT or (url.host or "").endswith(SUPAVISOR_HOSTS)
+
+
+def _limit_each_transaction(engine: Engine) -> None:
+    """Poolers take no `options` at the start of a connection."""
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        connection.exec_driver_sql(f"SET LOCAL statement_timeout = {POSTGRES_STATEMENT_TIMEOUT_MS}")
 
 
 def _ping_after_a_rest(engine: Engine) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from backend.celery_app import app as celery_app
 from backend.db import Database
 from backend.download import Downloader
-from backend.errors import FanfareError
+from backend.errors import FanfareError, InvalidKey
 from backend.llm.base import LLM
 from backend.llm.template import TemplateLLM
 from backend.nodes import NodeDirectory
@@ -145,7 +145,34 @@ def _open_storage(settings: Settings, secret: bytes) -> Storage:
             secret_access_key=settings.s3_secret_access_key.get_secret_value(),
             session_token=settings.s3_session_token.get_secret_value(),
         )
-    raise ConfigurationError("FANFARE_STORAGE_URL must be file:///folder or s3://bucket/prefix.")
+    if url.scheme == "supabase" and url.netloc:
+        return _open_supabase(settings, url.netloc, url.path.strip("/"))
+    raise ConfigurationError(
+        "FANFARE_STORAGE_URL must be file:///folder, s3://bucket/prefix or supabase://bucket/prefix."
+    )
+
+
+def _open_supabase(settings: Settings, bucket: str, prefix: str) -> Storage:
+    from backend.storage.supabase import SupabaseStorage  # takes a second to import
+
+    key = settings.supabase_service_role_key.get_secret_value()
+    if not settings.supabase_url.startswith(("https://", "http://")) or not key:
+        raise ConfigurationError(
+            "supabase:// needs FANFARE_SUPABASE_URL (https://...) and FANFARE_SUPABASE_SERVICE_ROLE_KEY."
+        )
+    try:
+        return SupabaseStorage(
+            bucket=bucket,
+            prefix=prefix,
+            url=settings.supabase_url,
+            key=key,
+            public_url=settings.supabase_public_url,
+            node_url=settings.supabase_node_url,
+        )
+    except InvalidKey as exc:
+        raise ConfigurationError(f"FANFARE_STORAGE_URL: {prefix!r} can't be a prefix.") from exc
+    except ValueError as exc:
+        raise ConfigurationError(f"FANFARE_SUPABASE_URL can't be read: {exc}") from exc
 
 
 def _secret(settings: Settings) -> bytes:

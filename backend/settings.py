@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     database_url: str = ""
     broker_url: str = ""
     result_url: str = ""  # empty: the broker's URL, when that is Redis
-    storage_url: str = ""  # file:///folder, s3://bucket/prefix
+    storage_url: str = ""  # file:///folder, s3://bucket/prefix, supabase://bucket/prefix
 
     # the API
     api_host: str = "127.0.0.1"
@@ -93,12 +93,14 @@ class Settings(BaseSettings):
         default=SecretStr(""), validation_alias=_usual("S3_SESSION_TOKEN", "AWS_SESSION_TOKEN")
     )
 
-    # Supabase: understood already, used by adapters to come
+    # Supabase, where storage_url is supabase://
     supabase_url: str = Field(default="", validation_alias=_usual("SUPABASE_URL", "SUPABASE_URL"))
     supabase_service_role_key: SecretStr = Field(
         default=SecretStr(""),
         validation_alias=_usual("SUPABASE_SERVICE_ROLE_KEY", "SUPABASE_SERVICE_ROLE_KEY"),
     )
+    supabase_public_url: str = ""  # where clients reach it; empty: supabase_url
+    supabase_node_url: str = ""  # where nodes reach it; empty: supabase_url
 
     # sign-in of a Supabase project's users, beside API keys
     supabase_sign_in: bool = False

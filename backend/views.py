@@ -13,6 +13,9 @@ from backend.jobs.models import ENDED, ImageGeneration, MediaItem, Status
 from backend.jobs.models import Job as JobRow
 from backend.media_urls import media_url
 from backend.resources import Resources
+from backend.storage.base import SignedDownload
+
+Links = Mapping[str, SignedDownload]  # by key
 
 
 class View(BaseModel):
@@ -216,6 +219,7 @@ def render(
 ) -> Job:
     """The view of one job whose images are loaded. `fractions`: how far images in hand are, by index."""
     base = f"{resources.settings.public_url}/v1/jobs/{row.id}"
+    links = _sign_all(resources, row.images)
     return Job(
         task_id=row.id,
         pipeline=row.pipeline,
@@ -223,7 +227,7 @@ def render(
         waiting_for=waiting_for,
         progress=progress_of(row, fractions or {}),
         input=row.input,
-        images=[render_image(resources, image, row.input) for image in row.images],
+        images=[_render_image(links, image, row.input) for image in row.images],
         items=[render_item(resources, item, row) for item in row.first_items],
         output=row.output,
         error=_error(row.error_code, row.error_message, row.error_retryable),
@@ -321,8 +325,21 @@ def _upload(resources: Resources, item: MediaItem) -> Upload:
     )
 
 
-def render_image(resources: Resources, image: ImageGeneration, job_input: Mapping[str, Any]) -> Image:
-    """The view of one image, with fresh signed URLs."""
+def _sign_all(resources: Resources, images: Sequence[ImageGeneration]) -> Links:
+    """Fresh URLs of all files of these images, asked for at once."""
+    keys = [
+        key
+        for image in images
+        if image.key and image.status is not Status.FAILED
+        for key in (image.key, *(one["key"] for one in image.thumbnails))
+    ]
+    if not keys:
+        return {}
+    signed = resources.storage.download_urls(keys, expires_in=resources.settings.download_url_ttl_s)
+    return dict(zip(keys, signed, strict=True))
+
+
+def _render_image(links: Links, image: ImageGeneration, job_input: Mapping[str, Any]) -> Image:
     view = Image(
         id=image.id,
         index=image.index,
@@ -341,8 +358,8 @@ def render_image(resources: Resources, image: ImageGeneration, job_input: Mappin
         attempts=image.attempts,
         error=_error(image.error_code, image.error_message, image.error_retryable),
     )
-    if image.key and image.status is not Status.FAILED:
-        _add_urls(resources, view, image)
+    if image.key in links:
+        _add_urls(links, view, image)
     return view
 
 
@@ -354,9 +371,8 @@ def _reproduces(image: ImageGeneration, job_input: Mapping[str, Any]) -> Reprodu
     return Reproduces(image_id=job_input["image_id"], task_id=original["task_id"], identical=identical)
 
 
-def _add_urls(resources: Resources, view: Image, image: ImageGeneration) -> None:
-    ttl = resources.settings.download_url_ttl_s
-    original = resources.storage.download_url(image.key or "", expires_in=ttl)
+def _add_urls(links: Links, view: Image, image: ImageGeneration) -> None:
+    original = links[image.key or ""]
     view.url, view.url_expires_at = original.url, original.expires_at
     view.thumbnails = [
         Thumbnail(
@@ -364,7 +380,7 @@ def _add_urls(resources: Resources, view: Image, image: ImageGeneration) -> None
             height=one["height"],
             content_type=one["content_type"],
             bytes=one["bytes"],
-            url=resources.storage.download_url(one["key"], expires_in=ttl).url,
+            url=links[one["key"]].url,
         )
         for one in image.thumbnails
     ]

@@ -6,6 +6,7 @@ deadline for the whole, whatever the server drips. aiohttp's takes a third of th
 """
 
 import asyncio
+import json
 import ssl
 import threading
 import time
@@ -22,7 +23,7 @@ from gpu_worker.transfer import FIRST_PAUSE_S, TransferFailed, tried_again
 
 LONGEST_TRY_S = 60.0  # after which a silent storage is asked anew
 KEPT_FOR_S = 2.0  # an idle connection: shorter than servers keep theirs
-ANSWER_BYTES = 64 * 1024  # of an answer, which is of no interest, but where it ends the connection is free
+ANSWER_BYTES = 64 * 1024  # of an answer: where it ends the connection is free
 
 EXPIRED = Failure(
     FailureCode.UPLOAD_EXPIRED, "The storage no longer accepts the upload of this image.", retryable=True
@@ -36,6 +37,7 @@ UNREACHABLE = Failure(
 )
 
 _EXPIRED_STATUSES = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.GONE}
+_TOKEN_ENDED = {"InvalidJWT", "ExpiredToken", "ExpiredSignature"}  # Supabase Storage's words
 _PASSING_STATUSES = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 
 
@@ -76,8 +78,8 @@ class Uploader:
 
     def _put_once(self, upload: SignedUpload, content: bytes, until: float) -> None:
         try:
-            trying = self._status(upload, content, until - time.monotonic())
-            status = asyncio.run_coroutine_threadsafe(trying, self._loop).result()
+            trying = self._answer(upload, content, until - time.monotonic())
+            status, told = asyncio.run_coroutine_threadsafe(trying, self._loop).result()
         except TimeoutError as exc:
             raise UploadFailed(UNREACHABLE, "no answer in time") from exc
         except ValueError as exc:
@@ -85,10 +87,11 @@ class Uploader:
         except aiohttp.ClientError as exc:
             raise UploadFailed(UNREACHABLE, type(exc).__name__) from exc
         if not HTTPStatus(200) <= status < HTTPStatus(300):
+            status = _meant(status, told)
             raise UploadFailed(_failure_of(status, upload), f"status {status}")
 
-    async def _status(self, upload: SignedUpload, content: bytes, timeout_s: float) -> int:
-        """One PUT."""
+    async def _answer(self, upload: SignedUpload, content: bytes, timeout_s: float) -> tuple[int, bytes]:
+        """One PUT: its status, and how the answer begins."""
         url = URL(upload.url, encoded=True)  # as it was signed
         async with (
             asyncio.timeout(max(timeout_s, 0)),
@@ -96,8 +99,7 @@ class Uploader:
                 url, data=BytesIO(content), headers=upload.headers, allow_redirects=False
             ) as response,
         ):
-            await _read_a_little(response)
-            return response.status
+            return response.status, await _read_a_little(response)
 
 
 async def _open_client() -> aiohttp.ClientSession:
@@ -112,17 +114,31 @@ async def _open_client() -> aiohttp.ClientSession:
     )
 
 
-async def _read_a_little(response: aiohttp.ClientResponse) -> None:
-    read = 0
+async def _read_a_little(response: aiohttp.ClientResponse) -> bytes:
+    read = bytearray()
     async for part in response.content.iter_any():
-        read += len(part)
-        if read > ANSWER_BYTES:
-            return
+        read += part
+        if len(read) > ANSWER_BYTES:
+            break
+    return bytes(read)
 
 
 def expired(upload: SignedUpload) -> bool:
     """Is it of no use to try?"""
     return upload.expires_at <= datetime.now(UTC)
+
+
+def _meant(status: int, told: bytes) -> int:
+    """Supabase Storage answers 400 to whatever it refuses; what it means stands in the answer."""
+    if status != HTTPStatus.BAD_REQUEST:
+        return status
+    try:
+        answer = json.loads(told)
+        if {answer.get("error"), answer.get("code")} & _TOKEN_ENDED:
+            return HTTPStatus.GONE
+        return int(answer.get("statusCode", status))
+    except (ValueError, TypeError, AttributeError):  # somebody else's 400
+        return status
 
 
 def _failure_of(status: int, upload: SignedUpload) -> Failure:

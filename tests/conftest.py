@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.parallel import pytest_collection_modifyitems, pytest_xdist_auto_num_workers
+from tests.pgbouncer import PgBouncer, pgbouncer
 from tests.rabbitmq import RabbitServer, rabbitmq_server
 from tests.services import PostgresServer, RedisServer, postgres_server, redis_server
 
@@ -83,6 +84,19 @@ def postgres_url(shared_postgres: PostgresServer) -> Iterator[str]:
     name = shared_postgres.create_database()
     yield shared_postgres.url(name)
     shared_postgres.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def shared_pooler(shared_postgres: PostgresServer) -> Iterator[PgBouncer]:
+    """A pooler in transaction mode before the shared server."""
+    with pgbouncer(shared_postgres) as pooler:
+        yield pooler
+
+
+@pytest.fixture
+def pooled_url(postgres_url: str, shared_pooler: PgBouncer) -> str:
+    """The same empty database as `postgres_url`, through the pooler, and saying so."""
+    return shared_pooler.url(postgres_url.rpartition("/")[2]) + "?pgbouncer=true"
 
 
 @pytest.fixture

@@ -227,7 +227,7 @@ class PostgresServer:
         self.port = free_port()
         self._password = secrets.token_hex(16)
         self._numbers = itertools.count(1)
-        self._prefix, self._user = _unprivileged(folder)
+        self._prefix, self._user = unprivileged()
         self._initdb(binaries, folder)
         options = {
             "listen_addresses": LOOPBACK, "port": self.port, "unix_socket_directories": "", "fsync": "off",
@@ -290,8 +290,8 @@ class PostgresServer:
             raise ServiceDidNotStart((folder / "log").read_text("utf-8", "replace")[-2000:])
 
 
-def _unprivileged(folder: Path) -> tuple[list[str], int | None]:
-    """Postgres refuses root: (what to put before a command, whom to run it as)."""
+def unprivileged() -> tuple[list[str], int | None]:
+    """Postgres and its poolers refuse root: (what to put before a command, whom to run it as)."""
     if os.geteuid() != 0:
         return [], None
     unshare = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]

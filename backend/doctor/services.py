@@ -128,9 +128,9 @@ def storage(adapter: Storage, settings: Settings, *, api_runs: bool) -> Iterator
 
 def _signed_round_trip(adapter: Storage, key: str) -> Finding:
     up = adapter.upload_url(key, content_type=PROBE_TYPE, max_bytes=1024, expires_in=60)
-    down = adapter.download_url(key, expires_in=60)
     try:
         put = httpx.put(up.url, content=PROBE, headers=up.headers, timeout=TIMEOUT_S)
+        down = adapter.download_url(key, expires_in=60)
         got = httpx.get(down.url, timeout=TIMEOUT_S)
     except httpx.HTTPError as exc:
         return fail("file URLs", f"{type(exc).__name__} at {_origin(up.url)}", _MEND_URLS)
@@ -140,7 +140,8 @@ def _signed_round_trip(adapter: Storage, key: str) -> Finding:
 
 
 _MEND_URLS = (
-    "Nodes and clients must reach these: FANFARE_NODE_URL, FANFARE_PUBLIC_URL, FANFARE_S3_*_ENDPOINT_URL."
+    "Nodes and clients must reach these: FANFARE_NODE_URL, FANFARE_PUBLIC_URL, FANFARE_S3_*_ENDPOINT_URL, "
+    "FANFARE_SUPABASE_*_URL."
 )
 
 

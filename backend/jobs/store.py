@@ -26,6 +26,7 @@ Report = ImageStarted | GeneratedImage | ImageFailure
 
 LEASE = timedelta(seconds=20)  # an image in hand counts as lost if nobody has said so for so long
 UPLOAD_ATTEMPTS = 3  # how often an image whose upload URL had expired is made, in all
+LONG_WAIT = timedelta(minutes=10)  # in which no upload URL that is of any use expires
 MOST_LOSSES = 10  # beside what nodes count: that may be lost with the result store
 ERASED_SOON = timedelta(minutes=1)  # clocks differ, and a transaction takes its time
 
@@ -266,8 +267,9 @@ def _take(session: Session, job: Job, image: ImageGeneration, report: Report, no
     if image.status in ENDED or image.generated_at:
         return False
     image.node, image.attempts = report.node, max(image.attempts, report.attempts)
-    if _has_expired(report) and image.expired_uploads + 1 < UPLOAD_ATTEMPTS:
-        image.expired_uploads += 1
+    in_vain = not _only_waited(image, report, now)
+    if _has_expired(report) and image.expired_uploads + in_vain < UPLOAD_ATTEMPTS:
+        image.expired_uploads += in_vain
         image.queued_at = None
         _requeue(session, job, image, now)
     elif isinstance(report, GeneratedImage):
@@ -287,6 +289,15 @@ def _take(session: Session, job: Job, image: ImageGeneration, report: Report, no
 def _has_expired(report: Report) -> bool:
     """An expired upload URL is not the image's end: it is signed anew, and the image made again."""
     return isinstance(report, ImageFailure) and report.code is FailureCode.UPLOAD_EXPIRED
+
+
+def _only_waited(image: ImageGeneration, report: Report, now: datetime) -> bool:
+    """Whether nobody had begun with it when its URL had expired: the queue is longer than URLs live.
+
+    That may go on until the job's deadline: it costs a signature each time, and no picture.
+    """
+    waited = now - image.queued_at if image.queued_at else timedelta(0)
+    return report.attempts == 0 and waited >= LONG_WAIT
 
 
 def _keep_original(image: ImageGeneration, result: GeneratedImage, now: datetime) -> None:

@@ -87,6 +87,10 @@ class Storage(Protocol):
         """A URL for clients, good for `expires_in` seconds. The object need not exist yet."""
         ...
 
+    def download_urls(self, keys: Iterable[str], *, expires_in: int) -> list[SignedDownload]:
+        """Those of many keys, in their order: at once, where the store has to be asked."""
+        ...
+
     def node_download_url(self, key: str, *, expires_in: int) -> SignedDownload:
         """The same URL for nodes, which may see the store at another address than clients."""
         ...

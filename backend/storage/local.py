@@ -128,6 +128,10 @@ class LocalStorage:
         """See the port. The same URL for a while, so that browsers' caches can work."""
         return self._download_url(self._public_url, key, expires_in)
 
+    def download_urls(self, keys: Iterable[str], *, expires_in: int) -> list[SignedDownload]:
+        """See the port."""
+        return [self.download_url(key, expires_in=expires_in) for key in keys]
+
     def node_download_url(self, key: str, *, expires_in: int) -> SignedDownload:
         """See the port."""
         return self._download_url(self._node_url, key, expires_in)

@@ -133,6 +133,10 @@ class S3Storage:
                 return self._presign_get(name, expires_in, at)
             return self._steady_get(name, expires_in + window, at, int(time.time() // window))
 
+    def download_urls(self, keys: Iterable[str], *, expires_in: int) -> list[SignedDownload]:
+        """See the port."""
+        return [self.download_url(key, expires_in=expires_in) for key in keys]
+
     def node_download_url(self, key: str, *, expires_in: int) -> SignedDownload:
         """See the port."""
         name = self._name(key)

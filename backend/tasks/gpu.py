@@ -1,7 +1,7 @@
 """The fan-out: what nodes are given. The code that makes images of it is theirs."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -86,10 +86,13 @@ def _publish(parts: Resources, image: ImageGeneration, message: GenerateImage, p
     )
 
 
-def messages(parts: Resources, job: Job, images: Sequence[ImageGeneration]) -> list[GenerateImage]:
-    """What nodes are told of these images, with fresh URLs. Raises `ReferenceUnavailable`."""
+def messages(parts: Resources, job: Job, images: Sequence[ImageGeneration]) -> Iterator[GenerateImage]:
+    """What nodes are told of these images, with fresh URLs, one after the other: a storage that signs them
+    itself takes its time. Raises `ReferenceUnavailable` at the first, `StorageUnavailable` at any of them.
+    """
     start = _start(parts, job) if images else {}
-    return [_message(parts, job, image, start) for image in images]
+    for image in images:
+        yield _message(parts, job, image, start)
 
 
 def _start(parts: Resources, job: Job) -> dict[str, Any]:

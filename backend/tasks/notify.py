@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from backend import resources, views
 from backend.celery_app import BROKER_ERRORS, app
-from backend.errors import DeliveryFailed, NotifyError, TargetGone, TargetRefused
+from backend.errors import DeliveryFailed, NotifyError, StorageUnavailable, TargetGone, TargetRefused
 from backend.jobs import deliveries, endpoints, ids, queries
 from backend.jobs.deliveries import Claim, Outcome
 from backend.jobs.models import Job, WebhookDelivery
@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 GONE = "The receiver answered 410 Gone."
 DISABLED = "The endpoint is disabled."
 DELETED = "The endpoint was deleted."
+NO_URLS = "Nothing was sent: the storage is away, and signs no URLs."
+
+Receiver = tuple[str, tuple[str, ...]]  # its URL, and the secrets that sign what it gets
 
 
 def kick(parts: Resources, job: Job) -> None:
@@ -66,10 +69,10 @@ def deliver_webhook(delivery_id: str) -> None:
     taken = _claim(parts, UUID(delivery_id))
     if taken is None:
         return
-    claim, notification = taken
+    claim, job, receiver = taken
     begun = time.monotonic()
     try:
-        status_code = parts.notifier.send(notification)
+        status_code = parts.notifier.send(_notification(parts, claim, job, receiver))
     except NotifyError as exc:
         _note_failure(parts, claim, exc, Outcome(exc.status_code, exc.detail, _ms_since(begun)))
     else:
@@ -83,31 +86,37 @@ def _ms_since(begun: float) -> int:
     return round((time.monotonic() - begun) * 1000)
 
 
-def _claim(parts: Resources, delivery_id: UUID) -> tuple[Claim, Notification] | None:
+def _claim(parts: Resources, delivery_id: UUID) -> tuple[Claim, Job, Receiver] | None:
     with parts.db.session_scope() as session:
         claim = deliveries.claim(session, delivery_id, now())
         job = queries.get(session, claim.delivery.job_id) if claim else None
         if claim is None or job is None:
             return None
         try:
-            url, signing = _receiver(parts, session, claim.delivery, job)
+            return claim, job, _receiver(parts, session, claim.delivery, job)
         except TargetRefused as exc:
             deliveries.abandon(session, claim.attempt_id, Outcome(None, exc.detail, 0))
             return None
-        event = claim.event
-        return claim, Notification(
-            id=ids.webhook_id(job.id, event.seq),
-            type=event.type,
-            timestamp=event.created_at,
-            data=views.as_json(views.render(parts, job)) | _as_it_was(event.type, event.data),
-            url=url,
-            secrets=signing,
-        )
 
 
-def _receiver(
-    parts: Resources, session: Session, delivery: WebhookDelivery, job: Job
-) -> tuple[str, tuple[str, ...]]:
+def _notification(parts: Resources, claim: Claim, job: Job, receiver: Receiver) -> Notification:
+    """Outside the transaction: the storage may have to be asked for URLs."""
+    (url, signing), event = receiver, claim.event
+    try:
+        told = views.as_json(views.render(parts, job))
+    except StorageUnavailable as exc:
+        raise DeliveryFailed(NO_URLS) from exc
+    return Notification(
+        id=ids.webhook_id(job.id, event.seq),
+        type=event.type,
+        timestamp=event.created_at,
+        data=told | _as_it_was(event.type, event.data),
+        url=url,
+        secrets=signing,
+    )
+
+
+def _receiver(parts: Resources, session: Session, delivery: WebhookDelivery, job: Job) -> Receiver:
     """Its URL, and the secrets that sign. Raises `TargetRefused` if it may not be told any more."""
     if delivery.endpoint_id is None:
         versions = endpoints.versions(endpoints.owner_secret(session, job.owner)).signing(now())

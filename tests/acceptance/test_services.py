@@ -14,9 +14,10 @@ from tests.acceptance.stack import Stack, stack
 from tests.backend.llm.scripted_server import ScriptedServer, obedient, raw, refused, scripted_server
 from tests.s3_server import ACCESS_KEY, SECRET_KEY, S3Server
 from tests.services import RedisServer
-from tests.storage.conftest import s3_server
+from tests.storage.conftest import s3_server, supabase
+from tests.storage.supabase_server import SERVICE_KEY, SupabaseServer, says
 
-__all__ = ["s3_server"]
+__all__ = ["s3_server", "supabase"]
 
 
 @pytest.fixture
@@ -103,3 +104,43 @@ def test_a_model_that_is_badly_configured_is_not_asked_again(system: Stack, llm:
     assert (job["error"]["code"], job["error"]["retryable"]) == ("llm_unauthorized", False)
     assert "sk-" not in str(job), "no vendor text reaches a client"
     assert len(llm.seen) == 1
+
+
+def test_all_of_it_is_on_supabase(
+    shared_redis: RedisServer, supabase: SupabaseServer, pooled_url: str, tmp_path: Path
+) -> None:
+    # Given a system whose files are in a project of Supabase and whose database is behind its pooler
+    with stack(
+        tmp_path,
+        FANFARE_BROKER_URL=shared_redis.new_url(),
+        FANFARE_DATABASE_URL=pooled_url,
+        FANFARE_STORAGE_URL="supabase://images/acceptance",
+        SUPABASE_URL=supabase.url,
+        SUPABASE_SERVICE_ROLE_KEY=SERVICE_KEY,
+        FANFARE_SWEEP_INTERVAL_S="1",
+    ) as system:
+        system.start_all(FANFARE_NODE_ENGINES="sketch")
+        # When a message is sent, on a day on which not every request succeeds
+        supabase.faults = [says(503, b"<html>soon</html>"), None, None] * 4 + [None]
+        job = system.ended(system.submit(count=3))
+        # Then the images are in the bucket, behind signed URLs, and their copies beside them
+        assert job["status"] == "completed", job
+        assert len(job["images"]) == 3
+        for image in job["images"]:
+            answer = httpx.get(image["url"]).raise_for_status()
+            assert hashlib.sha256(answer.content).hexdigest() == image["sha256"]
+            assert image["url"].startswith(f"{supabase.url}/storage/v1/object/sign/images/acceptance/jobs/")
+            for copy in image["thumbnails"]:
+                assert len(httpx.get(copy["url"]).raise_for_status().content) == copy["bytes"]
+        assert {content.content_type for content in supabase.objects.values()} == {"image/webp"}
+        # And who reads the job has at most one request made for all of its URLs
+        supabase.seen = []
+        assert system.job(job["task_id"])["images"][2]["url"]
+        assert len([line for line in supabase.seen if line == "POST /storage/v1/object/sign/images"]) <= 1
+        assert not [line for line in supabase.seen if "/object/sign/images/" in line]
+        # And when the job is deleted, nothing is left of it
+        assert httpx.delete(f"{system.url}/v1/jobs/{job['task_id']}").status_code == 204
+        give_up = time.monotonic() + 30
+        while supabase.objects:
+            assert time.monotonic() < give_up, supabase.objects.keys()
+            time.sleep(0.2)

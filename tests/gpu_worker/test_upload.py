@@ -75,6 +75,28 @@ def test_refusals(
     assert len(storage.seen) == tries
 
 
+@pytest.mark.parametrize(
+    ("told", "code", "retryable"),
+    [
+        (b'{"statusCode": "400", "error": "InvalidJWT", "message": ""}', FailureCode.UPLOAD_EXPIRED, True),
+        (b'{"statusCode": "400", "code": "ExpiredToken"}', FailureCode.UPLOAD_EXPIRED, True),
+        (b'{"statusCode": "403", "error": "Unauthorized"}', FailureCode.UPLOAD_EXPIRED, True),
+        (b'{"statusCode": "503", "error": "SlowDown"}', FailureCode.UPLOAD_FAILED, True),
+        (b'{"statusCode": "413", "error": "Payload too large"}', FailureCode.UPLOAD_FAILED, False),
+        (b'{"statusCode": "x"}', FailureCode.UPLOAD_FAILED, False),
+        (b'{"statusCode": null, "error": []}', FailureCode.UPLOAD_FAILED, False),
+        (b'["statusCode"]', FailureCode.UPLOAD_FAILED, False),
+        (b"\xff", FailureCode.UPLOAD_FAILED, False),
+    ],
+)
+def test_supabase_says_400_and_means_what_it_tells(
+    storage: ScriptedServer, told: bytes, code: FailureCode, retryable: bool
+) -> None:
+    storage.script([Answer(400, told)])
+
+    assert failure(storage, timeout_s=1) == (code, retryable)
+
+
 def test_a_storage_that_stays_away_is_asked_until_the_end(storage: ScriptedServer) -> None:
     storage.script([Answer(500)])
 

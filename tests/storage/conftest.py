@@ -1,4 +1,4 @@
-"""One storage per adapter: files in a folder, and S3 on a server that really checks signatures."""
+"""One storage per adapter: files in a folder, S3 on a server that really checks signatures, and Supabase."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,8 +9,10 @@ from backend.storage.base import Storage
 from backend.storage.local import LocalStorage
 from backend.storage.s3 import S3Storage
 from backend.storage.signing import Signer
+from backend.storage.supabase import SupabaseStorage
 from tests.s3_server import S3Server, find_rclone
 from tests.services import ServiceDidNotStart, missing, service_folder
+from tests.storage.supabase_server import SupabaseServer
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +50,20 @@ def local_storage(tmp_path: Path) -> LocalStorage:
     )
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture
+def supabase() -> Iterator[SupabaseServer]:
+    """A project of the test's own."""
+    with SupabaseServer().running() as server:
+        yield server
+
+
+@pytest.fixture
+def supabase_storage(supabase: SupabaseServer) -> SupabaseStorage:
+    """A storage on it."""
+    return supabase.storage()
+
+
+@pytest.fixture(params=["local", "s3", "supabase"])
 def storage(request: pytest.FixtureRequest) -> Storage:
     """Every adapter in turn."""
     fixture: Callable[[str], Storage] = request.getfixturevalue

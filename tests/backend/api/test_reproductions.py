@@ -84,7 +84,7 @@ def row(server: Server, job: dict[str, Any]) -> Job:
 def message_of(server: Server, job: dict[str, Any]) -> GenerateImage:
     """What its node gets."""
     found = row(server, job)
-    return gpu.messages(server.resources, found, found.images)[0]
+    return next(gpu.messages(server.resources, found, found.images[:1]))
 
 
 def test_it_is_asked_for_as_it_was_made(api: httpx.Client, server: Server) -> None:

@@ -74,7 +74,7 @@ def test_the_fan_out_is_one_clone_per_prompt(job: Job) -> None:
         )
         for index in range(3)
     ]  # fmt: skip
-    clones = gpu.messages(resources(), job, images)
+    clones = list(gpu.messages(resources(), job, images))
     assert [clone.prompt for clone in clones] == ["prompt 0", "prompt 1", "prompt 2"]
     assert [(clone.image_id, clone.index, clone.run) for clone in clones] == [
         (ids.image_id(job.id, index), index, 2) for index in range(3)
@@ -184,7 +184,7 @@ def message_of(parts: Resources, given: dict[str, Any]) -> GenerateImage:
         id=ids.image_id(job.id, 0), job_id=job.id, index=0, run=1, prompt="a", model="m", seed=1,
         status=Status.PENDING,
     )  # fmt: skip
-    return gpu.messages(parts, job, [image])[0]
+    return next(gpu.messages(parts, job, [image]))
 
 
 def test_when_nobody_can_say_which_models_there_are_none_is_refused() -> None:

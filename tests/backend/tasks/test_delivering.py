@@ -20,9 +20,11 @@ from backend.jobs.models import WebhookAttempt, WebhookDelivery
 from backend.tasks import notify
 from backend.tasks.notify import deliver_webhook
 from contract.queues import NOTIFY_QUEUE
-from tests.backend.conftest import MakeJob
+from tests.backend.conftest import MakeJob, report
+from tests.backend.jobs.test_store import generated
 from tests.backend.notify.receiver import Answer, Receiver, answering, receiver, status
 from tests.backend.workplace import Workplace
+from tests.storage.supabase_server import Handler, SupabaseServer, Work
 
 OWNER = "local"
 TIMEOUT_S = 0.8
@@ -97,6 +99,43 @@ def drip(connection: socket.socket) -> None:
 
 def sleep(_connection: socket.socket) -> None:
     time.sleep(TIMEOUT_S * 2)
+
+
+# -- what is told -------------------------------------------------------------------------------------
+
+
+def test_a_storage_that_signs_no_urls_now_is_waited_for_and_holds_up_nobody(
+    place: Workplace, make_job: MakeJob, listening: Receiver
+) -> None:
+    with SupabaseServer().running() as project:
+        # Given an image in a storage that has to be asked for its URL, and doesn't answer
+        place.parts.storage = project.storage(timeout_s=1)
+        add_endpoint(place, url_of(listening), "image.generated")
+        job_id = make_job(planned=1)
+        with place.parts.db.session_scope() as session:
+            report(session, generated(job_id, 0), datetime.now(UTC))
+        locked: list[bool] = []
+
+        def write_meanwhile(handler: Handler, _work: Work) -> None:
+            started = time.monotonic()
+            with place.parts.db.session_scope() as session:
+                session.execute(sa.update(WebhookDelivery).values(sent_at=None))
+            locked.append(time.monotonic() - started > 0.9)
+            handler.close_connection = True
+
+        project.faults = [write_meanwhile]
+        # When it is to be told
+        (delivery_id,) = deliver(place)
+        # Then nothing is sent, others could write, and the log says why
+        assert listening.received == []
+        assert locked
+        assert not any(locked)
+        assert read(place, delivery_id).last_error == notify.NO_URLS
+        # And it is told when the storage is back
+        project.faults = []
+        make_due(place)
+        deliver(place)
+        assert len(listening.received) == 1
 
 
 # -- whom, and signed by what -------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The fan-in: reports come late, twice, out of order, as nonsense; each image ends once."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -115,6 +115,29 @@ def test_an_expired_upload_is_signed_anew_a_few_times(place: Workplace, make_job
     assert place.waiting(SKETCH) == []
     assert saves(place) == [str(job_id)]
     assert place.job(job_id).images[0].error_code == "upload_expired"
+
+
+def test_who_only_waits_longer_than_urls_live_is_signed_anew_as_often_as_it_takes(
+    place: Workplace, make_job: MakeJob
+) -> None:
+    # Given an image that nobody comes to within its URL's life, again and again
+    job_id = sent(place, make_job, 1)
+    place.waiting(SKETCH)
+    late = failed(job_id, 0, FailureCode.UPLOAD_EXPIRED).model_copy(update={"attempts": 0})
+    for _ in range(store.UPLOAD_ATTEMPTS + 2):
+        _queued_before(place, job_id, store.LONG_WAIT)
+        tell(late)
+        assert [message["index"] for message in place.waiting(SKETCH)] == [0]
+    # When it comes back at once, then it isn't the queue's fault, and there is an end of it
+    for _ in range(store.UPLOAD_ATTEMPTS):
+        tell(late)
+    assert place.job(job_id).images[0].error_code == "upload_expired"
+
+
+def _queued_before(place: Workplace, job_id: UUID, by: timedelta) -> None:
+    with place.parts.db.session_scope() as session:
+        (image,) = store.lock(session, job_id).images  # type: ignore[union-attr]
+        image.queued_at -= by  # type: ignore[operator]
 
 
 def test_what_was_canceled_on_a_node_while_its_job_goes_on_is_not_its_end(
