@@ -10,6 +10,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from backend.api import (
+    celery_status,
     deliveries,
     documentation,
     endpoints,
@@ -17,6 +18,7 @@ from backend.api import (
     files,
     fleet,
     health,
+    inbox,
     jobs,
     metrics,
     pipelines,
@@ -79,9 +81,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _include_routes(app: FastAPI) -> None:
     v1 = APIRouter(prefix="/v1")
     v1.include_router(pipelines.create_router())
-    for part in (jobs, events, fleet, webhooks, endpoints, deliveries):
+    for part in (jobs, events, inbox, fleet, webhooks, endpoints, deliveries):
         v1.include_router(part.router)
     app.include_router(v1)
+    app.include_router(celery_status.router)
     app.include_router(files.router)
     app.include_router(health.router)
     app.include_router(metrics.router)

@@ -30,6 +30,7 @@ WebhookEvent = Literal[
     "job.created",
     "job.started",
     "job.awaiting_review",
+    "job.step_completed",
     "job.completed",
     "job.partially_completed",
     "job.failed",
@@ -119,16 +120,21 @@ class ImageSource(RequestModel):
         return self
 
 
-def _check_metadata(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    if len(text.encode()) > MAX_METADATA_BYTES:
-        raise ValueError(f"may take at most {MAX_METADATA_BYTES} bytes as JSON")
-    if "\\u0000" in text:
-        raise ValueError("must not hold the character U+0000")
-    return value
+def json_of_at_most(most: int) -> AfterValidator:
+    """Checks that an object takes at most so many bytes as JSON, and can be stored."""
+
+    def check(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        if len(text.encode()) > most:
+            raise ValueError(f"may take at most {most} bytes as JSON")
+        if "\\u0000" in text:
+            raise ValueError("must not hold the character U+0000")
+        return value
+
+    return AfterValidator(check)
 
 
-Metadata = Annotated[dict[str, JsonValue], AfterValidator(_check_metadata)]
+Metadata = Annotated[dict[str, JsonValue], json_of_at_most(MAX_METADATA_BYTES)]
 
 
 class JobRequest(RequestModel):
@@ -152,6 +158,7 @@ class Prepared:
     files: Mapping[Role, bytes] = field(default_factory=dict)  # that came in the request, to be stored
     starts: Mapping[Role, bytes] = field(default_factory=dict)  # the same, as nodes get them
     plans: Sequence[Plan] = ()  # prompts that are known already, one per image
+    steps: Sequence[str] = ()  # of jobs that are made of steps: their names, in order
 
 
 class Pipeline(Protocol):

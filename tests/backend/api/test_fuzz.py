@@ -40,6 +40,7 @@ peers = ["ann", "bob"]  # must not see each other's jobs
 # out, which text is blank: it is in no schema.
 include-operation-id = [
     "create_thumbnails", "create_reproductions", "create_prompts", "continue_job", "list_jobs",
+    "create_event", "list_events",
     "create_webhook_endpoint", "update_webhook_endpoint", "list_webhook_deliveries",
 ]
 checks.positive_data_acceptance.enabled = false
