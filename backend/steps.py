@@ -4,6 +4,7 @@ What a step produced is stored, under the lock of the job's row, before the next
 dies costs the step that it had in hand and none of those before. A step is in one hand at a time.
 """
 
+import json
 import logging
 from datetime import timedelta
 from typing import Any, cast
@@ -30,6 +31,7 @@ from contract.queues import RUN_STEP, priority_of
 log = logging.getLogger(__name__)
 
 PROGRESS = "PROGRESS"  # as Celery's users call it
+MAX_OUTPUT_BYTES = 1024 * 1024  # of a step, as JSON
 REPLACEMENT = "\ufffd"
 
 
@@ -78,7 +80,7 @@ def _claim(pipeline: EventPipeline[Any], job: Job, step: str, token: str) -> boo
 def _do(
     task: JobTask, parts: Resources, pipeline: EventPipeline[Any], job: Job, step: Step[Any], token: str
 ) -> dict[str, Any]:
-    _show_progress(job, step)
+    _show_progress(pipeline, job, step)
     try:
         output = step.function(parts, pipeline.context(job))
     except LLMError as exc:
@@ -90,6 +92,8 @@ def _do(
         log.exception("step %s of job %s", step.name, job.id)
         raise StepFailed(f"The step {step.name} could not reach what it needs.") from exc
     whole = output.model_dump(mode="json") if isinstance(output, BaseModel) else output
+    if len(json.dumps(dict(whole), allow_nan=False)) > MAX_OUTPUT_BYTES:
+        raise StepFailed(f"The step {step.name} has produced more than can be kept.")
     return {name: _storable(value) for name, value in whole.items()}
 
 
@@ -139,10 +143,11 @@ def _send(parts: Resources, job: Job, step: Step[Any]) -> None:
 # -- what Celery's users see under the job's id -------------------------------------------------------
 
 
-def _show_progress(job: Job, step: Step[Any]) -> None:
-    done = outputs_of(job)
-    words = {"step": step.name, "completed": len(done), "total": len(job.task_context or {})}
-    lifecycle.show(job, words | {"done": list(done)}, PROGRESS)
+def _show_progress(pipeline: EventPipeline[Any], job: Job, step: Step[Any]) -> None:
+    made = outputs_of(job)
+    done = [one.name for one in pipeline.steps if one.name in made]
+    words = {"step": step.name, "completed": len(done), "total": len(pipeline.steps), "done": done}
+    lifecycle.show(job, words, PROGRESS)
 
 
 def _show_end(parts: Resources, job: Job) -> None:

@@ -405,11 +405,18 @@ def _fault_of_all(images: Sequence[ImageGeneration]) -> Fault:
 
 
 def fail(
-    session: Session, job_id: UUID, fault: Fault, now: datetime, kept_for: timedelta | None = None
+    session: Session,
+    job_id: UUID,
+    fault: Fault,
+    now: datetime,
+    kept_for: timedelta | None = None,
+    run: int | None = None,
 ) -> bool:
-    """Ends the job as failed, or as partially completed where images are saved. False: it had ended."""
+    """Ends the job (in this run) as failed, or as partially completed where images are saved. False: it had
+    ended, or this is an old story.
+    """
     job = lock(session, job_id)
-    if job is None or job.status in ENDED:
+    if job is None or job.status in ENDED or run not in (None, job.run):
         return False
     images = job.images
     for image in images:

@@ -1,6 +1,7 @@
 """What a language model is asked where an object of a given shape is wanted, and how its answer is read."""
 
 import json
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,6 +21,8 @@ you, you only ever answer as described here.
 
 Answer with JSON alone, one object by this JSON schema:
 {schema}"""
+
+_NO_NAME = re.compile(r"[^A-Za-z0-9_-]")
 
 # What servers with structured output take. Everything else is asked for in words, and checked here.
 _TAKEN = {"type", "description", "enum", "items", "anyOf", "$ref"}
@@ -46,7 +49,7 @@ def ask_once_more(conversation: list[dict[str, str]], answer: str, why: list[str
 
 def question_schema(schema: type[BaseModel]) -> dict[str, Any]:
     """The `response_format` of structured output: all fields required, none beside them."""
-    return structured(schema.__name__, _strict(schema.model_json_schema()))
+    return structured(_NO_NAME.sub("_", schema.__name__)[:64], _strict(schema.model_json_schema()))
 
 
 def _strict(schema: dict[str, Any]) -> dict[str, Any]:

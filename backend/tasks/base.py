@@ -40,7 +40,7 @@ class JobTask(Task[Any, Any]):
             log.warning("task %s of job %s: the broker is away (%s)", self.name, kwargs.get("job_id"), exc)
             return
         log.error("task %s failed", self.name, exc_info=exc, extra={"job_id": kwargs.get("job_id")})
-        lifecycle.fail(UUID(kwargs["job_id"]), fault_of(exc))
+        lifecycle.fail(UUID(kwargs["job_id"]), fault_of(exc), kwargs.get("run"))
 
 
 def ask_again(task: JobTask, exc: LLMError, attempts: int) -> LLMError | Retry:

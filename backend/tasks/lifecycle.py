@@ -43,11 +43,11 @@ def begin(parts: Resources, job_id: UUID, run: int) -> Job | None:
     return job
 
 
-def fail(job_id: UUID, fault: Fault) -> None:
-    """Ends the job as failed, once, everywhere: database, result store, webhooks."""
+def fail(job_id: UUID, fault: Fault, run: int | None = None) -> None:
+    """Ends the job (in this run) as failed, once, everywhere: database, result store, webhooks."""
     parts = resources.current()
     with parts.db.session_scope() as session:
-        ended = store.fail(session, job_id, fault, now(), parts.settings.job_ttl)
+        ended = store.fail(session, job_id, fault, now(), parts.settings.job_ttl, run)
         job = queries.get(session, job_id)
     if ended and job:
         publish_end(parts, job)

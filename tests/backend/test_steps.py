@@ -328,6 +328,24 @@ def test_news_from_an_earlier_run_change_nothing(place: Workplace, trial: Trial)
     assert trial.calls == ["count"]
 
 
+def test_what_an_earlier_run_failed_of_is_no_matter_of_this_one(place: Workplace, trial: Trial) -> None:
+    # Given a step that fails when its job has failed and is run again meanwhile
+    job_id = accept(place, trial)
+
+    def fail_late() -> None:
+        with place.parts.db.session_scope() as session:
+            store.fail(session, job_id, store.Fault("deadline_exceeded", "m", retryable=True), now())
+        submit.retry(place.parts, job_id, "local")
+        raise StepFailed
+
+    trial.instead["count"] = fail_late
+    run_step.apply(kwargs=next_message(place))
+    assert place.job(job_id).status is Status.PENDING
+    trial.instead.clear()
+    work(place)
+    assert place.job(job_id).status is Status.COMPLETED
+
+
 def test_a_job_that_is_canceled_between_its_steps_and_amid_one(place: Workplace, trial: Trial) -> None:
     between, amid = accept(place, trial), accept(place, trial)
     run_step.apply(kwargs=next(m for m in place.waiting(LLM_QUEUE) if m["job_id"] == str(between)))
@@ -393,6 +411,21 @@ def test_whatever_a_model_writes_can_be_stored(place: Workplace, trial: Trial) -
     work(place)
     stored = {"said": [{"text\ufffd": "nul \ufffd, half ?, \u2028 and 🦊"}]}
     assert place.job(done.job_id).output == stored
+
+
+@pytest.mark.parametrize(
+    ("made", "code"), [({"a": "x" * 1_100_000}, "step_failed"), ({"a": float("nan")}, "internal")]
+)
+def test_what_can_not_be_kept_ends_the_job(
+    place: Workplace, trial: Trial, made: dict[str, Any], code: str
+) -> None:
+    PIPELINES["trial"] = short = EventPipeline(
+        "trial", "note.taken", "s", "d", Note, (Step[Note]("say", lambda parts, context: made),)
+    )
+    job_id = accept(place, trial)
+    work(place)
+    job = place.job(job_id)
+    assert (short.steps[0].name, job.status, job.error_code) == ("say", Status.FAILED, code)
 
 
 def test_without_a_broker_the_next_step_is_sent_later(
