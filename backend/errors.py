@@ -13,6 +13,7 @@ FanfareError
 │                               LLMRefused  LLMBadAnswer
 ├── StorageError .............. StorageUnavailable  ObjectNotFound  ObjectTooLarge  InvalidKey
 ├── NotifyError ............... DeliveryFailed  TargetGone  TargetRefused
+├── StepFailed ................ a step of a pipeline can't be done
 ├── ImageUnreadable ........... bytes that are not an image we take
 └── ReferenceUnavailable, ReferenceRefused ... what images shall start from; ReferenceAway: for now
 
@@ -231,7 +232,7 @@ class BrokerUnavailable(ServiceUnavailable):
 
 
 class LLMError(FanfareError):
-    """The language model could not write the prompts."""
+    """The language model could not do what was asked."""
 
     code = "llm_failed"
     title = "Language model failed"
@@ -271,13 +272,13 @@ class LLMQuotaExceeded(LLMError):
 
 
 class LLMRefused(LLMError):
-    """The language model declined to write prompts for this message."""
+    """The language model declined this message."""
 
     code = "llm_refused"
 
 
 class LLMBadAnswer(LLMError):
-    """The language model's answer did not hold the prompts that were asked for."""
+    """The language model's answer did not hold what was asked for."""
 
     code = "llm_bad_answer"
     retryable = True
@@ -353,6 +354,15 @@ class TargetRefused(NotifyError):
     """This address may not be called."""
 
     code = "target_refused"
+
+
+# -- steps --------------------------------------------------------------------------------------------
+
+
+class StepFailed(FanfareError):
+    """A step of the pipeline can't be done."""
+
+    code = "step_failed"
 
 
 # -- images -------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from prometheus_client import CollectorRegistry, ProcessCollector
 
 from backend.api import (
+    celery_status,
     deliveries,
     documentation,
     endpoints,
@@ -17,6 +18,7 @@ from backend.api import (
     files,
     fleet,
     health,
+    inbox,
     items,
     jobs,
     media,
@@ -87,11 +89,12 @@ def _include_routes(app: FastAPI) -> None:
     v1 = APIRouter(prefix="/v1")
     v1.include_router(pipelines.create_router())
     for part in (
-        uploads, jobs, items, events, fleet, webhooks, endpoints, deliveries, product_table, product_images,
-        products,
+        uploads, jobs, items, events, inbox, fleet, webhooks, endpoints, deliveries, product_table,
+        product_images, products,
     ):  # fmt: skip
         v1.include_router(part.router)
     app.include_router(v1)
+    app.include_router(celery_status.router)
     app.include_router(files.router)
     app.include_router(media.router)
     app.include_router(health.router)

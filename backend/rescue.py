@@ -21,6 +21,7 @@ from backend.jobs import losses, queries, store
 from backend.jobs.models import ENDED, ImageGeneration, Job, Status
 from backend.queue_depths import queue_depths
 from backend.resources import Resources
+from backend.steps import pipeline_of
 from backend.tasks import gpu, lifecycle, reports
 from backend.tasks.base import fault_of
 from backend.tasks.references import ATTEMPTS as FETCH_ATTEMPTS
@@ -120,7 +121,7 @@ def _send_jobs_again(parts: Resources, waiting: Waiting) -> None:
 def _is_stuck(parts: Resources, job: Job, waiting: Waiting) -> bool:
     """Whether its next step, which is not an image, is late."""
     if job.claimed_until and job.claimed_until > now():
-        return False  # its prompts are being written
+        return False  # its prompts are being written, or its step is done
     silent_for = now() - max(at for at in (job.updated_at, job.dispatched_at) if at)
     patience = _patience_with(parts, job)
     if silent_for < patience:
@@ -140,6 +141,9 @@ def _patience_with(parts: Resources, job: Job) -> timedelta:
 def _queue_of_next_step(job: Job) -> str:
     if job.takes_files:
         return MEDIA_QUEUE
+    if pipeline := pipeline_of(job):
+        step = pipeline.next_step(job)
+        return step.queue if step else DEFAULT_QUEUE
     if not job.images:
         return LLM_QUEUE
     return MEDIA_QUEUE if store.is_made(job) else DEFAULT_QUEUE

@@ -149,6 +149,8 @@ def _check_webhook(resources: Resources, request: JobRequest) -> None:
 
 def _new_job(resources: Resources, pipeline: str, request: JobRequest, prepared: Prepared, owner: str) -> Job:
     created = now()
+    # None would be stored as the null of JSON
+    steps = {"task_context": dict.fromkeys(prepared.steps)} if prepared.steps else {}
     return Job(
         id=ids.new_job_id(),
         owner=owner,
@@ -167,6 +169,7 @@ def _new_job(resources: Resources, pipeline: str, request: JobRequest, prepared:
         updated_at=created,
         deadline_at=created + timedelta(seconds=resources.settings.job_deadline_s),
         images=[],  # known, so that nobody looks for them
+        **steps,
     )
 
 

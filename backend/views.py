@@ -33,11 +33,11 @@ class Error(View):
 
 
 class Progress(View):
-    """How far a job is, in images, or in files of which they are made."""
+    """How far a job is: in images, in files of which they are made, or in steps where it is made of them."""
 
-    completed: int = Field(description="Images that are stored.", examples=[2])
-    failed: int = Field(description="Images that could not be made.", examples=[0])
-    total: int = Field(description="Images asked for, or files that are taken.", examples=[4])
+    completed: int = Field(description="Images that are stored, or steps that are done.", examples=[2])
+    failed: int = Field(description="Images that could not be made; 1 where a step failed.", examples=[0])
+    total: int = Field(description="Images asked for, files that are taken, or steps.", examples=[4])
     fraction: float = Field(ge=0, le=1, description="0 to 1, counting the steps of images in hand.")
 
 
@@ -251,6 +251,8 @@ def progress_of(row: JobRow, fractions: dict[int, float]) -> Progress:
     """Counts images; one in hand counts by its fraction, a stored one without thumbnails as nearly done."""
     if row.takes_files:
         return _progress_of_items(row)
+    if row.task_context is not None:
+        return _progress_in_steps(row)
     completed = failed = 0
     done = 0.0
     for image in row.images:
@@ -275,6 +277,15 @@ def _progress_of_items(row: JobRow) -> Progress:
         failed=failed,
         total=row.total,
         fraction=1.0 if row.status in ENDED else fraction,
+    )
+
+
+def _progress_in_steps(row: JobRow) -> Progress:
+    context = row.task_context or {}
+    completed, total = sum(done is not None for done in context.values()), len(context)
+    fraction = 1.0 if row.status in ENDED else round(completed / max(total, 1), 4)
+    return Progress(
+        completed=completed, failed=int(row.status is Status.FAILED), total=total, fraction=fraction
     )
 
 

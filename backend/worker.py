@@ -11,14 +11,14 @@ from celery.beat import Service
 from celery.schedules import crontab
 from celery.utils.dispatch import Signal
 
-from backend import prune, resources, sweep
+from backend import prune, resources, steps, sweep
 from backend.celery_app import app
 from backend.settings import Settings
 from backend.tasks import items, media, notify, prompts, references, reports
 from contract.queues import CPU_QUEUES, PRUNE, SWEEP
 
 # imported: that is what registers their tasks
-TASK_MODULES = (items, media, notify, prompts, prune, references, reports, sweep)
+TASK_MODULES = (items, media, notify, prompts, prune, references, reports, steps, sweep)
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 

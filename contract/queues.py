@@ -11,6 +11,7 @@ from contract.addresses import amqp_tls, celery_url, is_amqp, sentinels
 FETCH_REFERENCES = "fanfare.fetch_references"
 GENERATE_PROMPTS = "fanfare.generate_prompts"
 WRITE_PROMPTS = "fanfare.write_prompts"
+RUN_STEP = "fanfare.run_step"
 MAP_PROMPTS = "fanfare.map_prompts"
 GENERATE_IMAGE = "fanfare.generate_image"
 SAVE_IMAGES = "fanfare.save_images"
@@ -30,6 +31,7 @@ TASK_ROUTES: dict[str, dict[str, str]] = {
     FETCH_REFERENCES: {"queue": MEDIA_QUEUE},
     GENERATE_PROMPTS: {"queue": LLM_QUEUE},
     WRITE_PROMPTS: {"queue": LLM_QUEUE},
+    RUN_STEP: {"queue": DEFAULT_QUEUE},  # most are sent to the queue that their step names
     MAP_PROMPTS: {"queue": DEFAULT_QUEUE},
     SAVE_IMAGES: {"queue": MEDIA_QUEUE},
     PROCESS_ITEMS: {"queue": MEDIA_QUEUE},

@@ -12,6 +12,7 @@ from backend.api.problems import MEDIA_TYPE, TYPE_BASE, Problem
 
 _TAGS = {
     "pipelines": "Make something: each pipeline takes its own request and answers with a job.",
+    "events": "Tell what happened elsewhere, and read what was done about it.",
     "jobs": "Follow and steer jobs. You see your own only.",
     "fleet": "What can be asked for, and which workers are there to do it.",
     "webhooks": "Who is told of your jobs, what deliveries are signed with, and how they went.",
@@ -44,7 +45,7 @@ _PROBLEM_HEADERS = {
     503: {"Retry-After": "When to try again, in seconds."},
 }
 _IN_PATHS = {
-    "task_id": TASK_ID, "key": f"jobs/{TASK_ID}/000/original.webp",
+    "task_id": TASK_ID, "event_id": TASK_ID, "key": f"jobs/{TASK_ID}/000/original.webp",
     "endpoint_id": ENDPOINT_ID, "delivery_id": DELIVERY_ID, "product_id": PRODUCT_ID,
 }  # fmt: skip
 _ABOUT_THE_JOB = {
@@ -81,6 +82,13 @@ def header(description: str, kind: str = "string") -> dict[str, Any]:
 def job_links() -> dict[str, Any]:
     """The `links` of a response that holds a job: what can be done with its id."""
     return _links(_ABOUT_THE_JOB, "task_id", "$response.body#/task_id")
+
+
+def event_links() -> dict[str, Any]:
+    """The same, of a response that holds an event."""
+    return (
+        _links({"get_event": "The event as it is now."}, "event_id", "$response.body#/event_id") | job_links()
+    )
 
 
 def endpoint_links() -> dict[str, Any]:

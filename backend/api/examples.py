@@ -133,6 +133,28 @@ _PRODUCT: dict[str, Any] = {
     ],
     "created_at": "2026-01-01T00:00:00Z", "updated_at": "2026-01-01T00:00:00Z",
 }  # fmt: skip
+_EVENT_TYPE = "customer_message.received"
+_CLASSIFIED = {"topic": "shipping", "urgency": "high", "sentiment": "neutral", "language": "en"}
+_REPLY = {"subject": "Your delivery", "body": "Thank you for your message. We are asking the courier."}
+_ROUTED = {
+    "team": "logistics", "urgency": "high", "answer_within_h": 2, "escalate": False, "topic": "shipping",
+    "sentiment": "neutral", "language": "en", "reply": _REPLY,
+}  # fmt: skip
+_EVENT: dict[str, Any] = {
+    "event_id": TASK_ID, "task_id": TASK_ID, "type": _EVENT_TYPE, "status": "completed",
+    "data": {
+        "message": "My parcel has not arrived, and I need it by Friday!", "from": "ann@example.com",
+        "subject": None, "channel": "email",
+    },
+    "steps": [
+        {"name": name, "status": "completed", "completed_at": f"2026-01-01T00:00:0{second}Z"}
+        for second, name in enumerate(("classify", "draft_reply", "route"), start=1)
+    ],
+    "task_context": {"classify": _CLASSIFIED, "draft_reply": _REPLY, "route": _ROUTED},
+    "output": _ROUTED, "error": None, "metadata": {"ticket": "4711"},
+    "created_at": "2026-01-01T00:00:00Z", "started_at": "2026-01-01T00:00:00.100000Z",
+    "completed_at": "2026-01-01T00:00:03Z", "expires_at": None, "urls": _JOB["urls"],
+}  # fmt: skip
 
 EXAMPLES: dict[str, dict[str, Any]] = {  # by the name of the schema
     "Job": _JOB,
@@ -145,6 +167,35 @@ EXAMPLES: dict[str, dict[str, Any]] = {  # by the name of the schema
     "JobPage": {"results": [_JOB], "next": _CURSOR, "previous": None},
     "Item": _ITEM,
     "ItemPage": {"results": [_ITEM], "next": f"{_JOB_URL}/items?limit=100&cursor=99"},
+    "Event": _EVENT,
+    "EventPage": {"results": [_EVENT], "next": None, "previous": None},
+    "EventTypeList": {
+        "results": [
+            {
+                "type": _EVENT_TYPE,
+                "pipeline": "triage",
+                "summary": "Sort a customer's message and draft the reply",
+                "description": "Tells topic, urgency, sentiment and language, and drafts a reply.",
+                "steps": ["classify", "draft_reply", "route"],
+                "data_schema": {
+                    "type": "object",
+                    "required": ["message"],
+                    "additionalProperties": False,
+                    "properties": {"message": {"type": "string", "maxLength": 16000}},
+                },
+            }
+        ]
+    },
+    "TaskStatus": {
+        "task_id": TASK_ID,
+        "status": "SUCCESS",
+        "result": {
+            "images": [_GOOD_IMAGE],
+            "items": [],
+            "output": None,
+            "failed": [{"index": 1, "code": "out_of_memory", "message": "The device ran out of memory."}],
+        },
+    },
     "ModelList": {"results": [_MODEL]},
     "WorkerList": {"results": [_WORKER]},
     "WebhookSecret": {

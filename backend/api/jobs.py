@@ -161,7 +161,9 @@ def list_jobs(
         raise InvalidRequest(
             "There is no such pipeline.", errors=(FieldError("pipeline", f"known are: {known}"),)
         )
-    wanted = JobFilter(status, pipeline, _bounded(created_after), _bounded(created_before))
+    wanted = JobFilter(
+        status, [pipeline] if pipeline else None, _bounded(created_after), _bounded(created_before)
+    )
     at = paging.read_cursor(cursor)
     with resources.db.read_scope() as session:
         page = paging.cut(

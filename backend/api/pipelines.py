@@ -1,4 +1,7 @@
-"""`POST /v1/<pipeline>`: a route for each registered pipeline, typed by its own request schema."""
+"""`POST /v1/<pipeline>`: a route for each registered pipeline, typed by its own request schema.
+
+Those that begin with an event have one in common (`inbox`).
+"""
 
 import re
 from collections.abc import Callable
@@ -39,7 +42,7 @@ _UNITS_S = {"h": 3600, "m": 60, "s": 1, "": 1}
 
 
 def create_router() -> APIRouter:
-    """The routes of all pipelines."""
+    """The routes of all pipelines that have their own."""
     router = APIRouter(tags=["pipelines"], route_class=StrictRoute)
     for pipeline in PIPELINES.values():
         if not pipeline.has_route:
@@ -53,20 +56,23 @@ def create_router() -> APIRouter:
             summary=pipeline.summary,
             description=pipeline.description,
             operation_id=f"create_{pipeline.name}",
-            responses=problems(400, 401, 409, 413, 415, 422, 429, 503) | {202: ACCEPTED},
+            responses=problems(400, 401, 409, 413, 415, 422, 429, 503)
+            | {202: accepted_as("The job.", job_links())},
         )
     return router
 
 
-ACCEPTED: dict[str, Any] = {
-    "description": "Accepted and stored. Poll `Location`, or stream its events.",
-    "headers": {
-        "Location": header("The job."),
-        "Retry-After": header("When to poll first, in seconds.", "integer"),
-        "Idempotency-Replayed": header("There when this is the first answer again.", "boolean"),
-    },
-    "links": job_links(),
-}
+def accepted_as(location: str, links: dict[str, Any]) -> dict[str, Any]:
+    """What the OpenAPI says of an accepted submission."""
+    return {
+        "description": "Accepted and stored. Poll `Location`, or stream its events.",
+        "headers": {
+            "Location": header(location),
+            "Retry-After": header("When to poll first, in seconds.", "integer"),
+            "Idempotency-Replayed": header("There when this is the first answer again.", "boolean"),
+        },
+        "links": links,
+    }
 
 
 def _endpoint(pipeline: Pipeline) -> Callable[..., Response]:
@@ -80,23 +86,25 @@ def _endpoint(pipeline: Pipeline) -> Callable[..., Response]:
             body,
             owner=owner,
             idempotency_key=idempotency_key,
-            cancel_after_s=seconds_of(cancel_after) if cancel_after else None,
+            cancel_after_s=seconds(cancel_after),
             answer=lambda job: views.as_json(views.render(resources, job)),
         )
-        return accepted(done)
+        return accepted(done, "/v1/jobs")
 
     create.__annotations__["body"] = pipeline.request_schema
     return create
 
 
-def seconds_of(duration: str) -> int:
-    """What `Cancel-After` says."""
+def seconds(duration: str | None) -> int | None:
+    """Of a `Cancel-After`."""
+    if duration is None:
+        return None
     return sum(int(number) * _UNITS_S[unit] for number, unit in re.findall(r"([0-9]+)([hms]?)", duration))
 
 
-def accepted(done: submit.Submission) -> JSONResponse:
-    """The answer to a submission."""
-    headers: dict[str, Any] = {"Location": f"/v1/jobs/{done.job_id}", "Retry-After": "1"}
+def accepted(done: submit.Submission, folder: str) -> JSONResponse:
+    """The 202."""
+    headers: dict[str, Any] = {"Location": f"{folder}/{done.job_id}", "Retry-After": "1"}
     if done.replayed:
         headers["Idempotency-Replayed"] = "true"
     return JSONResponse(done.answer, 202, headers)

@@ -4,9 +4,9 @@ from fastapi import APIRouter, Response
 
 from backend import submit, views
 from backend.api.dependencies import RatedOwnerDep, ResourcesDep
-from backend.api.documentation import problems
+from backend.api.documentation import job_links, problems
 from backend.api.json_body import StrictRoute
-from backend.api.pipelines import ACCEPTED, CancelAfter, IdempotencyKey, accepted, seconds_of
+from backend.api.pipelines import CancelAfter, IdempotencyKey, accepted, accepted_as, seconds
 from backend.api.products import ProductId
 from backend.pipelines import PIPELINES
 from backend.pipelines.product_images import (
@@ -28,7 +28,8 @@ router = APIRouter(prefix="/products", tags=["products"], route_class=StrictRout
     status_code=202,
     response_model=views.Job,
     operation_id="create_product_images",
-    responses=problems(400, 401, 404, 409, 413, 415, 422, 429, 503) | {202: ACCEPTED},
+    responses=problems(400, 401, 404, 409, 413, 415, 422, 429, 503)
+    | {202: accepted_as("The job.", job_links())},
 )
 def create_product_images(
     product_id: ProductId, body: ProductImagesRequest, resources: ResourcesDep, owner: RatedOwnerDep,
@@ -39,7 +40,7 @@ def create_product_images(
     """
     given = {name: getattr(body, name) for name in ProductImagesRequest.model_fields}
     wanted = OneProductsImages.model_construct(product_id=product_id, **given)
-    return accepted(_submit(resources, wanted, owner, idempotency_key, cancel_after))
+    return accepted(_submit(resources, wanted, owner, idempotency_key, cancel_after), "/v1/jobs")
 
 
 @router.post(
@@ -47,7 +48,7 @@ def create_product_images(
     status_code=202,
     response_model=views.Job,
     operation_id="create_all_product_images",
-    responses=problems(400, 401, 409, 413, 415, 422, 429, 503) | {202: ACCEPTED},
+    responses=problems(400, 401, 409, 413, 415, 422, 429, 503) | {202: accepted_as("The job.", job_links())},
 )
 def create_all_product_images(
     body: AllProductImagesRequest, resources: ResourcesDep, owner: RatedOwnerDep,
@@ -56,7 +57,7 @@ def create_all_product_images(
     """The same for all your products in one job, for up to 5,000 images; the job's `input.left` says how many
     were too many: ask again for them. `409`: there is nothing to be made.
     """
-    return accepted(_submit(resources, body, owner, idempotency_key, cancel_after))
+    return accepted(_submit(resources, body, owner, idempotency_key, cancel_after), "/v1/jobs")
 
 
 def submit_all(resources: Resources, body: AllProductImagesRequest, owner: str) -> Submission:
@@ -77,6 +78,6 @@ def _submit(
         body,
         owner=owner,
         idempotency_key=idempotency_key,
-        cancel_after_s=seconds_of(cancel_after) if cancel_after else None,
+        cancel_after_s=seconds(cancel_after),
         answer=lambda job: views.as_json(views.render(resources, job)),
     )

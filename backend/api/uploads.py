@@ -18,9 +18,9 @@ from backend import submit, views
 from backend.api import present
 from backend.api.bounded_request import BoundedRequest
 from backend.api.dependencies import RatedOwnerDep, ResourcesDep
-from backend.api.documentation import problems
+from backend.api.documentation import job_links, problems
 from backend.api.json_body import StrictRequest, is_json
-from backend.api.pipelines import ACCEPTED, CancelAfter, IdempotencyKey, accepted, seconds_of
+from backend.api.pipelines import CancelAfter, IdempotencyKey, accepted, accepted_as, seconds
 from backend.errors import (
     FieldError,
     InvalidRequest,
@@ -79,7 +79,8 @@ router = APIRouter(tags=["pipelines"])
     summary=PIPELINES[NAME].summary,
     description=PIPELINES[NAME].description,
     operation_id="create_uploads",
-    responses=problems(400, 401, 408, 409, 413, 415, 422, 429, 503) | {202: ACCEPTED},
+    responses=problems(400, 401, 408, 409, 413, 415, 422, 429, 503)
+    | {202: accepted_as("The job.", job_links())},
     openapi_extra={"requestBody": _BODY},
 )
 async def create_uploads(
@@ -101,13 +102,13 @@ async def create_uploads(
             body,
             owner=owner,
             idempotency_key=idempotency_key,
-            cancel_after_s=seconds_of(cancel_after) if cancel_after else None,
+            cancel_after_s=seconds(cancel_after),
             answer=lambda job: views.as_json(views.render(resources, job, waiting_for=present.why_held(job))),
         )
     finally:
         if form is not None:
             await form.close()
-    return accepted(done)
+    return accepted(done, "/v1/jobs")
 
 
 async def _json(request: Request) -> object:

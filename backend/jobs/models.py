@@ -56,8 +56,11 @@ class Job(Base):
     client_metadata: Mapped[dict[str, Any]] = mapped_column("metadata", Json, default=dict)
     webhook: Mapped[dict[str, Any] | None] = mapped_column(Json)
     output: Mapped[dict[str, Any] | None] = mapped_column(Json)  # what a job without images came to
-    total: Mapped[int] = mapped_column(default=0)  # images asked for, or files that are taken
     takes_files: Mapped[bool] = mapped_column(default=False, server_default=sa.false())  # then it has items
+
+    # by step: {"output", "completed_at"}, or null while it is not done. None: the job is not made of steps
+    task_context: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    total: Mapped[int] = mapped_column(default=0)  # images asked for, or files that are taken
     run: Mapped[int] = mapped_column(default=1)  # 1, and one more for each retry
     last_event: Mapped[int] = mapped_column(default=0)  # seq of the newest of its events
 
@@ -71,7 +74,7 @@ class Job(Base):
         UtcDateTime
     )  # None: the broker doesn't have it yet
     sends: Mapped[int] = mapped_column(default=0, server_default="0")  # to the broker, in this run
-    claimed_by: Mapped[str | None] = mapped_column(sa.String(64))  # the task that writes its prompts
+    claimed_by: Mapped[str | None] = mapped_column(sa.String(64))  # who writes its prompts, or does a step
     claimed_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     moved_forward_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # `fairness`, in this run
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -19,7 +19,7 @@ class JobFilter:
     """Which jobs are listed."""
 
     status: Status | None = None
-    pipeline: str | None = None
+    pipelines: Collection[str] | None = None  # None: all
     created_after: datetime | None = None
     created_before: datetime | None = None
 
@@ -92,8 +92,8 @@ def page(
     query = sa.select(Job).where(Job.owner == owner, Job.deleted_at.is_(None))
     if wanted.status:
         query = query.where(Job.status == wanted.status)
-    if wanted.pipeline:
-        query = query.where(Job.pipeline == wanted.pipeline)
+    if wanted.pipelines is not None:
+        query = query.where(Job.pipeline.in_(wanted.pipelines))
     if wanted.created_after:
         query = query.where(Job.created_at > wanted.created_after)
     if wanted.created_before:

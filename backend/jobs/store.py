@@ -169,6 +169,12 @@ def claim(job: Job, who: str, until: datetime, now: datetime) -> bool:
     return not others
 
 
+def renew_claim(session: Session, job_id: UUID, who: str, until: datetime) -> None:
+    """Who has it in hand goes on, unless somebody else has taken it. No claim is made shorter."""
+    query = sa.update(Job).where(Job.id == job_id, Job.claimed_by == who, Job.claimed_until < until)
+    session.execute(query.values(claimed_until=until).execution_options(synchronize_session=False))
+
+
 def plan(session: Session, job: Job, plans: Sequence[Plan], now: datetime) -> None:
     """The rows of the job's images. A second plan for the same job is dropped: the first stands."""
     job.claimed_by = job.claimed_until = None
@@ -352,6 +358,18 @@ def save(
     return job
 
 
+def take_step(session: Session, job: Job, step: str, output: dict[str, Any], now: datetime) -> bool:
+    """What a step of a locked job came to. False: it is there already, and the first stands."""
+    known = job.task_context or {}
+    if known.get(step) is not None:
+        return False
+    job.claimed_by = job.claimed_until = None
+    job.dispatched_at, job.sends = now, 1  # the next one is, and is waited for as patiently as the first
+    job.task_context = known | {step: {"output": output, "completed_at": now.isoformat()}}
+    events.record(session, job, "job.step_completed", _job_data(job) | {"step": step}, now)
+    return True
+
+
 def complete(
     session: Session, job: Job, output: dict[str, Any], now: datetime, kept_for: timedelta | None = None
 ) -> None:
@@ -403,11 +421,18 @@ def _fault_of_all(images: Sequence[ImageGeneration]) -> Fault:
 
 
 def fail(
-    session: Session, job_id: UUID, fault: Fault, now: datetime, kept_for: timedelta | None = None
+    session: Session,
+    job_id: UUID,
+    fault: Fault,
+    now: datetime,
+    kept_for: timedelta | None = None,
+    run: int | None = None,
 ) -> bool:
-    """Ends the job as failed, or as partially completed where images are saved. False: it had ended."""
+    """Ends the job (in this run) as failed, or as partially completed where images are saved. False: it had
+    ended, or this is an old story.
+    """
     job = lock(session, job_id)
-    if job is None or job.status in ENDED:
+    if job is None or job.status in ENDED or run not in (None, job.run):
         return False
     images = job.images
     for image in images:

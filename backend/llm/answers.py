@@ -1,4 +1,4 @@
-"""Reads prompts out of what language models really answer. Pure: text in, strings out, never an error.
+"""Reads prompts, or objects, out of what language models really answer. Pure, and never an error.
 
 Seen from real servers: fenced JSON, a bare array, a thinking block first, one object per line, JSON in a
 string, truncated JSON, prose around it, and numbered lists where JSON was asked for.
@@ -6,10 +6,11 @@ string, truncated JSON, prose around it, and numbered lists where JSON was asked
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 MAX_ANSWER_CHARACTERS = 400_000
+_MAX_NESTING = 3  # of an object in what models wrap it in
 _MAX_STARTS = 200  # places where a JSON value is tried to begin: bounds the work on garbage
 
 _THOUGHT_END = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)
@@ -33,6 +34,28 @@ def read_prompts(answer: str) -> list[str]:
     """Every prompt that `answer` holds, in order, as it stands there; [] where there is none."""
     text = _without_thoughts(answer[:MAX_ANSWER_CHARACTERS])
     return _from_values(text) or _from_fragments(text) or _from_list(text)
+
+
+def objects_in(answer: str) -> list[dict[str, Any]]:
+    """Every JSON object that `answer` holds, outer ones first: also in arrays, strings and other objects."""
+    text = _without_thoughts(answer[:MAX_ANSWER_CHARACTERS])
+    return [found for value in _json_values(text) for found in _objects_in_value(value, _MAX_NESTING)]
+
+
+def _objects_in_value(value: object, depth: int) -> Iterator[dict[str, Any]]:
+    if depth == 0:
+        return
+    if isinstance(value, dict):
+        yield value
+    inner: Iterable[object] = ()
+    if isinstance(value, dict):
+        inner = value.values()
+    elif isinstance(value, list):
+        inner = value
+    elif isinstance(value, str) and "{" in value:
+        inner = _json_values(value)
+    for one in inner:
+        yield from _objects_in_value(one, depth - 1)
 
 
 def is_refusal(answer: str) -> bool:

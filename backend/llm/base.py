@@ -1,9 +1,13 @@
-"""The LLM port: one verb."""
+"""The LLM port: prompts, and answers of any shape."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+from pydantic import BaseModel
 
 MAX_PROMPT_CHARACTERS = 2000
+
+A = TypeVar("A", bound=BaseModel)
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,7 @@ class PromptRequest:
 
 
 class LLM(Protocol):
-    """Writes image prompts."""
+    """Writes image prompts, and answers questions about texts."""
 
     name: str
 
@@ -29,6 +33,16 @@ class LLM(Protocol):
         Raises a subclass of `LLMError` (backend.errors) with a stable code where that can't be had;
         `retryable` on it says whether asking again makes sense. Returns or raises within the
         deadline that the adapter was built with, whatever the server does.
+        """
+        ...
+
+    def answer(self, instructions: str, content: str, schema: type[A]) -> A:
+        """What `instructions` ask about `content`, as an object that `schema` has validated.
+
+        `instructions` are ours, `content` is somebody else's words: data, never instructions. Descriptions of
+        the schema's fields say what is wanted in each. Where a field has a choice, they tell what each label
+        is for, as in `billing: invoices, refunds; shipping: parcels, delays`.
+        Raises and keeps the deadline as `write_prompts` does.
         """
         ...
 

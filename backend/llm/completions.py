@@ -8,7 +8,6 @@ from typing import Any, Literal
 import openai
 
 from backend.errors import LLMBadAnswer, LLMRefused
-from backend.llm.instructions import response_schema
 from backend.llm.openai_errors import from_status, server_text, translated
 
 logger = logging.getLogger(__name__)
@@ -30,11 +29,11 @@ class Dialect:
     form: Literal["json_schema", "json_object", "words"] = "json_schema"
     seed: bool = True
 
-    def options(self, count: int, seed: int | None) -> dict[str, Any]:
+    def options(self, response_format: dict[str, Any], seed: int | None) -> dict[str, Any]:
         """The optional parameters of a request, as far as the server takes them."""
         options: dict[str, Any] = {}
         if self.form == "json_schema":
-            options["response_format"] = response_schema(count)
+            options["response_format"] = response_format
         elif self.form == "json_object":
             options["response_format"] = {"type": "json_object"}
         if self.seed and seed is not None:
@@ -55,12 +54,12 @@ class Dialect:
 
 @dataclass(frozen=True)
 class Question:
-    """One request for prompts."""
+    """One request."""
 
     model: str
     conversation: list[dict[str, str]]
-    count: int
-    seed: int | None
+    response_format: dict[str, Any]  # of structured output, for servers that have it
+    seed: int | None = None
 
 
 async def complete(client: openai.AsyncOpenAI, question: Question, dialect: Dialect) -> tuple[str, Dialect]:
@@ -91,7 +90,9 @@ async def _send(client: openai.AsyncOpenAI, question: Question, dialect: Dialect
     """The body as it came: the SDK's own models crash on, or hide, what odd servers answer."""
     conversation: Any = question.conversation
     response = await client.chat.completions.with_raw_response.create(
-        model=question.model, messages=conversation, **dialect.options(question.count, question.seed)
+        model=question.model,
+        messages=conversation,
+        **dialect.options(question.response_format, question.seed),
     )
     return str(response.text)
 

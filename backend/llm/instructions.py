@@ -1,4 +1,4 @@
-"""What a language model is told: our instructions, and apart from them the message as user content."""
+"""What a language model is told for prompts: our instructions, and apart from them the message."""
 
 import json
 from typing import Any
@@ -41,7 +41,7 @@ def messages(
     """
     conversation = [
         {"role": "system", "content": _instructions(request, count, direction)},
-        {"role": "user", "content": _sendable(request.message)},
+        {"role": "user", "content": sendable(request.message)},
     ]
     if known:
         shortened = [cut(prompt, _KNOWN_CHARACTERS) for prompt in known]
@@ -64,10 +64,15 @@ def response_schema(count: int) -> dict[str, Any]:
         "required": ["prompts"],
         "additionalProperties": False,
     }
-    return {"type": "json_schema", "json_schema": {"name": "image_prompts", "strict": True, "schema": schema}}
+    return structured("image_prompts", schema)
 
 
-def _sendable(message: str) -> str:
+def structured(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    """The `response_format` that asks for this JSON schema."""
+    return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}
+
+
+def sendable(message: str) -> str:
     """The message as it is, but for halves of surrogate pairs, which no JSON over HTTP can carry."""
     return message.encode("utf-8", "replace").decode()
 

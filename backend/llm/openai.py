@@ -1,4 +1,4 @@
-"""Prompts from OpenAI, or from any server that speaks its API (vLLM, Ollama, llama.cpp, LiteLLM, ...)."""
+"""Prompts and answers from OpenAI, or from any server that speaks its API (vLLM, Ollama, LiteLLM, ...)."""
 
 import asyncio
 import logging
@@ -9,14 +9,15 @@ import httpx2
 import openai
 
 from backend.errors import LLMBadAnswer, LLMError, LLMRefused, LLMUnauthorized
-from backend.llm.answers import is_refusal, read_prompts
-from backend.llm.base import PromptRequest
+from backend.llm.answers import is_refusal, objects_in, read_prompts
+from backend.llm.base import A, PromptRequest
 from backend.llm.completions import Dialect, Question, complete, parsed
 from backend.llm.connection import connect
 from backend.llm.deadline import run_within
-from backend.llm.instructions import messages
+from backend.llm.instructions import messages, response_schema
 from backend.llm.openai_errors import translated
 from backend.llm.prompts import take_new
+from backend.llm.questions import ask_for, ask_once_more, question_schema, read_as
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ OPENAI_URL = "https://api.openai.com/v1"
 NO_KEY = "no-key-needed"  # local servers take any
 CHECK_TIMEOUT_S = 10.0
 MAX_ROUNDS = 6
+ANSWER_ROUNDS = 2  # an answer of the wrong shape is told so, once
 MAX_AT_ONCE = 4  # requests side by side
 PROMPTS_PER_REQUEST = 25  # more than that is cut off, or gets monotonous
 
@@ -31,7 +33,7 @@ T = TypeVar("T")
 
 
 class OpenAILLM:
-    """Writes prompts with a chat model. Build one per process: it remembers what the server understands."""
+    """Writes prompts and answers with a chat model. One per process: it remembers what its server takes."""
 
     name = "openai"
 
@@ -40,11 +42,15 @@ class OpenAILLM:
         self._base_url = (base_url or OPENAI_URL).strip()
         self._model = model
         self._timeout_s = timeout_s  # for one call of a verb, whatever the server does
-        self._dialect = Dialect()
+        self._dialects: dict[object, Dialect] = {}  # by what is asked for: one alone may be refused
 
     def write_prompts(self, request: PromptRequest) -> list[str]:
         """See `LLM.write_prompts`. Not to be called in a thread that runs an event loop."""
         return self._run(self._timeout_s, lambda client: self._write(client, request))
+
+    def answer(self, instructions: str, content: str, schema: type[A]) -> A:
+        """See `LLM.answer`. Not to be called in a thread that runs an event loop."""
+        return self._run(self._timeout_s, lambda client: self._answer(client, instructions, content, schema))
 
     def check(self) -> None:
         """See `LLM.check`. Asks for the list of models, which costs nothing."""
@@ -102,14 +108,42 @@ class OpenAILLM:
         seed = request.seed
         if seed is not None:  # of its own for each request: the same one would bring the same prompts
             seed = (seed + number * MAX_AT_ONCE + (part or 0)) % 2**31
-        return Question(self._model, messages(request, count, written, part), count, seed)
+        conversation = messages(request, count, written, part)
+        return Question(self._model, conversation, response_schema(count), seed)
 
     async def _ask(self, client: openai.AsyncOpenAI, question: Question) -> list[str]:
-        text, self._dialect = await complete(client, question, self._dialect)
-        prompts = read_prompts(text)
+        prompts = read_prompts(text := await self._complete(client, question, PromptRequest))
         if not prompts:
             raise LLMRefused if is_refusal(text) else LLMBadAnswer
         return prompts
+
+    async def _complete(self, client: openai.AsyncOpenAI, question: Question, kind: object) -> str:
+        known = self._dialects.get(kind, Dialect())
+        text, self._dialects[kind] = await complete(client, question, known)
+        return text
+
+    # -- answers --------------------------------------------------------------------------------------
+
+    async def _answer(
+        self, client: openai.AsyncOpenAI, instructions: str, content: str, schema: type[A]
+    ) -> A:
+        """Asks, and once more where what came is not of the shape."""
+        conversation = ask_for(instructions, content, schema)
+        error = LLMBadAnswer()
+        for _ in range(ANSWER_ROUNDS):
+            question = Question(self._model, conversation, question_schema(schema))
+            try:
+                text = await self._complete(client, question, schema)
+            except LLMBadAnswer as exc:
+                error = exc
+                continue
+            found, why = read_as(schema, objects_in(text))
+            if found is not None:
+                return found
+            if is_refusal(text):
+                raise LLMRefused
+            conversation = ask_once_more(conversation, text, why)
+        raise error
 
     # -- check ----------------------------------------------------------------------------------------
 

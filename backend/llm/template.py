@@ -1,4 +1,6 @@
-"""Prompts without a language model: the message's subject, seen each time in another light. Offline."""
+"""Without a language model, offline: prompts that show the message's subject each time in another light, and
+answers that are looked up in the text.
+"""
 
 import hashlib
 import random
@@ -7,8 +9,9 @@ from dataclasses import dataclass
 from itertools import cycle
 
 from backend.llm import vocabulary
-from backend.llm.base import PromptRequest
+from backend.llm.base import A, PromptRequest
 from backend.llm.decks import Deck
+from backend.llm.filling import fill
 from backend.llm.prompts import as_prompt, fingerprint
 from backend.llm.subject import Subject, subject_of
 from backend.llm.vocabulary import Composition, Light, Medium, Palette
@@ -34,6 +37,10 @@ class TemplateLLM:
                 seen.add(mark)
                 written.append(prompt)
         return written
+
+    def answer(self, instructions: str, content: str, schema: type[A]) -> A:  # noqa: ARG002
+        """See `LLM.answer`. Looks up what the content says; nothing in it is understood."""
+        return fill(schema, content)
 
     def check(self) -> None:
         """It is always there."""

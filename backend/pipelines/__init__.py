@@ -1,10 +1,14 @@
-"""The pipelines, by name: each gets its route `POST /v1/<name>` from here."""
+"""The pipelines, by name. Those of events are reached by `POST /v1/events`, others by `POST /v1/<name>`."""
+
+from typing import Any
 
 from backend.pipelines.base import Pipeline
 from backend.pipelines.product_images import ProductImagesPipeline
 from backend.pipelines.prompts import PromptsPipeline
 from backend.pipelines.reproductions import ReproductionsPipeline
+from backend.pipelines.steps import EventPipeline
 from backend.pipelines.thumbnails import ThumbnailsPipeline
+from backend.pipelines.triage import TRIAGE
 from backend.pipelines.uploads import UploadsPipeline
 
 PIPELINES: dict[str, Pipeline] = {
@@ -13,4 +17,9 @@ PIPELINES: dict[str, Pipeline] = {
     "prompts": PromptsPipeline(),
     "uploads": UploadsPipeline(),
     "product_images": ProductImagesPipeline(),
+    "triage": TRIAGE,
+}
+
+EVENTS: dict[str, EventPipeline[Any]] = {  # by event type
+    pipeline.event_type: pipeline for pipeline in PIPELINES.values() if isinstance(pipeline, EventPipeline)
 }

@@ -31,6 +31,7 @@ WebhookEvent = Literal[
     "job.created",
     "job.started",
     "job.awaiting_review",
+    "job.step_completed",
     "job.completed",
     "job.partially_completed",
     "job.failed",
@@ -122,16 +123,21 @@ class ImageSource(RequestModel):
         return self
 
 
-def _check_metadata(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    if len(text.encode()) > MAX_METADATA_BYTES:
-        raise ValueError(f"may take at most {MAX_METADATA_BYTES} bytes as JSON")
-    if "\\u0000" in text:
-        raise ValueError("must not hold the character U+0000")
-    return value
+def json_of_at_most(most: int) -> AfterValidator:
+    """Checks that an object takes at most so many bytes as JSON, and can be stored."""
+
+    def check(value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        if len(text.encode()) > most:
+            raise ValueError(f"may take at most {most} bytes as JSON")
+        if "\\u0000" in text:
+            raise ValueError("must not hold the character U+0000")
+        return value
+
+    return AfterValidator(check)
 
 
-Metadata = Annotated[dict[str, JsonValue], AfterValidator(_check_metadata)]
+Metadata = Annotated[dict[str, JsonValue], json_of_at_most(MAX_METADATA_BYTES)]
 
 
 class JobRequest(RequestModel):
@@ -172,6 +178,7 @@ class Prepared:
     sources: Sequence[Source] = ()  # where files come from that images are made of
     uploads: Mapping[int, Callable[[], bytes]] = field(default_factory=dict)  # those that came, by index
     held: bool = False  # it waits for its client's word: files are still to come
+    steps: Sequence[str] = ()  # of jobs that are made of steps: their names, in order
 
 
 class Pipeline(Protocol):

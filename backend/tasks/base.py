@@ -1,14 +1,16 @@
 """What all tasks of a job share: a job whose task ends in an error ends too, with a code."""
 
 import logging
+import random
 from typing import Any
 from uuid import UUID
 
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task
+from celery.exceptions import Retry
 
 from backend.celery_app import BROKER_ERRORS
-from backend.errors import BrokerUnavailable, FanfareError, ServiceUnavailable, StorageUnavailable
+from backend.errors import BrokerUnavailable, FanfareError, LLMError, ServiceUnavailable, StorageUnavailable
 from backend.jobs.faults import Fault
 from backend.tasks import lifecycle
 
@@ -38,7 +40,20 @@ class JobTask(Task[Any, Any]):
             log.warning("task %s of job %s: the broker is away (%s)", self.name, kwargs.get("job_id"), exc)
             return
         log.error("task %s failed", self.name, exc_info=exc, extra={"job_id": kwargs.get("job_id")})
-        lifecycle.fail(UUID(kwargs["job_id"]), fault_of(exc))
+        lifecycle.fail(UUID(kwargs["job_id"]), fault_of(exc), kwargs.get("run"))
+
+
+def ask_again(task: JobTask, exc: LLMError, attempts: int) -> LLMError | Retry:
+    """What to raise where the language model failed: that the task is tried again later, or the error itself
+    where that makes no sense, or not any more.
+    """
+    tries = task.request.retries + 1
+    if not exc.retryable or tries >= attempts:
+        return exc
+    wait = max(1.0, exc.retry_after_s or 2**tries * (0.5 + random.random()))  # noqa: S311
+    job_id = (task.request.kwargs or {}).get("job_id")
+    log.warning("%s of job %s: %s, attempt %s; again in %.0f s", task.name, job_id, exc.code, tries, wait)
+    return task.retry(exc=exc, countdown=wait, max_retries=attempts, throw=False)
 
 
 def fault_of(exc: BaseException) -> Fault:

@@ -43,11 +43,11 @@ def begin(parts: Resources, job_id: UUID, run: int) -> Job | None:
     return job
 
 
-def fail(job_id: UUID, fault: Fault) -> None:
-    """Ends the job as failed, once, everywhere: database, result store, webhooks."""
+def fail(job_id: UUID, fault: Fault, run: int | None = None) -> None:
+    """Ends the job (in this run) as failed, once, everywhere: database, result store, webhooks."""
     parts = resources.current()
     with parts.db.session_scope() as session:
-        ended = store.fail(session, job_id, fault, now(), parts.settings.job_ttl)
+        ended = store.fail(session, job_id, fault, now(), parts.settings.job_ttl, run)
         job = queries.get(session, job_id)
     if ended and job:
         publish_end(parts, job)
@@ -62,11 +62,16 @@ def publish_end(parts: Resources, job: Job) -> None:
         state, error = states.REVOKED, TaskRevokedError("canceled")
     else:
         state, error = states.FAILURE, JobFailed(f"{job.error_code}: {job.error_message}")
-    try:
-        app.backend.store_result(str(job.id), error, state)
-    except (redis.RedisError, OperationalError, RuntimeError) as exc:
-        log.warning("the end of job %s did not reach the result store: %s", job.id, exc)
+    show(job, error, state)
     end_signals(parts, job)
+
+
+def show(job: Job, value: object, state: str) -> None:
+    """Lets Celery's users see this under the job's id."""
+    try:
+        app.backend.store_result(str(job.id), value, state)
+    except (redis.RedisError, OperationalError, RuntimeError) as exc:
+        log.warning("%s of job %s did not reach the result store: %s", state, job.id, exc)
 
 
 def end_signals(parts: Resources, job: Job) -> None:

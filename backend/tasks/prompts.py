@@ -1,7 +1,5 @@
 """From one message to N prompts, and from N prompts to N clones of `generate_image`."""
 
-import logging
-import random
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -18,11 +16,9 @@ from backend.jobs.store import Plan
 from backend.llm.base import PromptRequest
 from backend.resources import Resources
 from backend.tasks import gpu, lifecycle, notify, reports
-from backend.tasks.base import PATIENCE, JobTask
+from backend.tasks.base import PATIENCE, JobTask, ask_again
 from backend.views import now
 from contract.queues import GENERATE_PROMPTS, MAP_PROMPTS, WRITE_PROMPTS
-
-log = logging.getLogger(__name__)
 
 SEEDS = 2**32
 LONGEST_S = 690
@@ -82,12 +78,7 @@ def _write(task: JobTask, parts: Resources, job: Job) -> list[str]:
     try:
         return parts.llm.write_prompts(request)
     except LLMError as exc:
-        tries = task.request.retries + 1
-        if not exc.retryable or tries >= parts.settings.llm_attempts:
-            raise
-        wait = max(1.0, exc.retry_after_s or 2**tries * (0.5 + random.random()))  # noqa: S311
-        log.warning("prompts of job %s: %s, attempt %s; again in %.0f s", job.id, exc.code, tries, wait)
-        raise task.retry(exc=exc, countdown=wait, max_retries=parts.settings.llm_attempts) from exc
+        raise ask_again(task, exc, parts.settings.llm_attempts) from exc
 
 
 def plans_of(job: Job, prompts: Sequence[str]) -> list[Plan]:

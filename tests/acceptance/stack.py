@@ -66,6 +66,7 @@ class Stack:
     folder: Path
     env: dict[str, str]
     leash: Leash
+    source: Path = Path(__file__).parents[2]  # whose code runs
     port: int = field(default_factory=free_port)
     parts: list[Part] = field(default_factory=list)
 
@@ -85,7 +86,7 @@ class Stack:
         }  # fmt: skip
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, *COMMANDS[kind]], cwd=Path(__file__).parents[2], stdin=subprocess.DEVNULL,
+                [sys.executable, *COMMANDS[kind]], cwd=self.source, stdin=subprocess.DEVNULL,
                 env=os.environ | own | self.leash.mark | self.env | env, stdout=output, stderr=output,
                 start_new_session=True,
             )  # fmt: skip

@@ -41,6 +41,7 @@ peers = ["ann", "bob"]  # must not see each other's jobs
 include-operation-id = [
     "create_thumbnails", "create_reproductions", "create_prompts", "create_uploads", "continue_job",
     "list_jobs", "create_product_images", "create_all_product_images",
+    "create_event", "list_events",
     "create_webhook_endpoint", "update_webhook_endpoint", "list_webhook_deliveries",
     "create_product", "replace_product", "list_products", "import_products",
 ]
