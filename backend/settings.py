@@ -160,6 +160,15 @@ class Settings(BaseSettings):
         5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600,
     ]  # fmt: skip
 
+    # e-mail, to targets mailto:...; without a host there is none
+    smtp_host: str = ""
+    smtp_port: int = Field(default=587, ge=1, le=65535)
+    smtp_user: str = ""
+    smtp_password: SecretStr = SecretStr("")
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_from: str = ""  # Fanfare <fanfare@example.com>
+    email_recipients: Annotated[list[str], NoDecode] = []  # addresses and domains; empty: everybody
+
     worker_concurrency: int = Field(default=2, ge=1)
     alive_file: Path | None = None  # worker and beat touch it as long as they work: for health checks
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -189,7 +198,7 @@ class Settings(BaseSettings):
             raise ValueError(f"FANFARE_SUPABASE_JWT_SECRET has fewer than {SHORTEST_JWT_SECRET} characters")
         return self
 
-    @field_validator("cors_origins", "models", "webhook_retry_after_s", mode="before")
+    @field_validator("cors_origins", "models", "webhook_retry_after_s", "email_recipients", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):

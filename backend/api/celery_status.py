@@ -1,5 +1,6 @@
 """`GET /status/{task_id}`: how a job is, in the words of those who know Celery. Read from the database."""
 
+from collections.abc import Iterable
 from typing import Literal
 from uuid import UUID
 
@@ -69,13 +70,17 @@ def _result(job: views.Job, state: State) -> views.Progress | TaskResult | views
             return TaskResult(
                 images=[image for image in job.images if image.status == "completed"],
                 items=[item for item in job.items if item.status == "completed"],
-                failed=[
-                    FailedImage(index=one.index, code=one.error.code, message=one.error.message)
-                    for one in (*job.images, *job.items)
-                    if one.error
-                ],
+                failed=_failed(job.images) + _failed(job.items),
                 output=job.output,
             )
         case "FAILURE":
             return job.error
     return None
+
+
+def _failed(parts: Iterable[views.Image | views.Item]) -> list[FailedImage]:
+    return [
+        FailedImage(index=one.index, code=one.error.code, message=one.error.message)
+        for one in parts
+        if one.error
+    ]

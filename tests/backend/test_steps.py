@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from backend import rescue, resources, submit
 from backend.errors import Conflict, LLMUnauthorized, LLMUnavailable, StepFailed
 from backend.jobs import store
+from backend.jobs.faults import Fault
 from backend.jobs.models import Status
 from backend.pipelines import PIPELINES
 from backend.pipelines.base import RequestModel
@@ -319,7 +320,7 @@ def test_news_from_an_earlier_run_change_nothing(place: Workplace, trial: Trial)
     job_id = accept(place, trial)
     old = next_message(place)
     with place.parts.db.session_scope() as session:
-        store.fail(session, job_id, store.Fault("internal", "m", retryable=True), now())
+        store.fail(session, job_id, Fault("internal", "m", retryable=True), now())
     submit.retry(place.parts, job_id, "local")
     new = next_message(place)
     run_step.apply(kwargs=old)
@@ -334,7 +335,7 @@ def test_what_an_earlier_run_failed_of_is_no_matter_of_this_one(place: Workplace
 
     def fail_late() -> None:
         with place.parts.db.session_scope() as session:
-            store.fail(session, job_id, store.Fault("deadline_exceeded", "m", retryable=True), now())
+            store.fail(session, job_id, Fault("deadline_exceeded", "m", retryable=True), now())
         submit.retry(place.parts, job_id, "local")
         raise StepFailed
 

@@ -16,7 +16,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     operation["operationId"]: operation for path in DOCUMENT["paths"].values() for operation in path.values()
 }
 OPEN_TO_ALL = {"download_file", "upload_file", "download_media", "get_health", "get_readiness"}
-WITH_A_ROUTE = [name for name, pipeline in PIPELINES.items() if pipeline.has_route]
+WITH_A_ROUTE = {name: one for name, one in PIPELINES.items() if one.has_route}
 OPEN_TO_ALL = {"download_file", "upload_file", "get_health", "get_readiness"}
 
 
