@@ -6,6 +6,7 @@ dies costs the step that it had in hand and none of those before. A step is in o
 
 import json
 import logging
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, cast
 from uuid import UUID
@@ -16,7 +17,7 @@ from pydantic import BaseModel
 
 from backend import resources
 from backend.celery_app import BROKER_ERRORS, app
-from backend.errors import LLMError, StepFailed
+from backend.errors import DatabaseUnavailable, LLMError, StepFailed
 from backend.jobs import fairness, store
 from backend.jobs.models import Job
 from backend.pipelines import PIPELINES
@@ -99,7 +100,7 @@ def _do(
 
 def _hold_on(parts: Resources, job: Job, token: str, wait: timedelta) -> None:
     """The step is still ours while its message waits for its next try."""
-    with parts.db.session_scope() as session:
+    with suppress(DatabaseUnavailable), parts.db.session_scope() as session:
         store.renew_claim(session, job.id, token, now() + wait + HELD_FOR)
 
 

@@ -91,7 +91,8 @@ _EVENT: dict[str, Any] = {
 }
 _STREAM: dict[str, Any] = {
     "description": (
-        "`event: job` with the job whenever its status changes; `event: image` with the image, its `type` "
+        "`event: job` with the job whenever its status changes, and after each `step` of those that are made "
+        "of steps; `event: image` with the image, its `type` "
         "(`image.started`, `image.requeued`, `image.generated`, `image.completed`, `image.failed`, "
         "`image.canceled`) and `task_id`; `event: item` likewise (`item.completed`, `item.failed`) for jobs "
         "that take files; `event: progress` without an id; for jobs with `preview`, `event: "

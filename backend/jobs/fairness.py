@@ -43,7 +43,8 @@ _COME_BEFORE = (  # open jobs of the same owner for the same model
         sa.and_(sa.bindparam("place") == _PLACE_OF_IT, Job.id < sa.bindparam("job_id")),
     ),
 )
-_TOTAL_BEFORE = sa.select(sa.func.sum(Job.total)).where(*_COME_BEFORE)
+_SIZE = sa.case((Job.total == 0, 1), else_=Job.total)  # a job without images waits as one image does
+_TOTAL_BEFORE = sa.select(sa.func.sum(_SIZE)).where(*_COME_BEFORE)
 _UNMADE_OF_EACH = (
     sa.select(
         sa.case(

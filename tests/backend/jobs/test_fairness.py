@@ -106,6 +106,24 @@ def test_priority_orders_an_owners_own(
     assert queue(database, job) == expected
 
 
+def test_jobs_without_images_wait_in_bands_too(database: Database, make_job: MakeJob) -> None:
+    # Given somebody's many events, and another's one
+    many = [
+        make_job(pipeline="triage", total=0, input={"type": "t", "priority": priority})
+        for priority in ["normal"] * 9 + ["high"]
+    ]
+    other = make_job(pipeline="triage", total=0, input={"type": "t", "priority": "normal"}, owner="other")
+
+    def band(job_id: UUID) -> int:
+        with database.read_scope() as session:
+            job = queries.get(session, job_id)
+            assert job is not None
+            return fairness.band_of_job(session, job)
+
+    assert [band(job_id) for job_id in many] == [0, 0, 0, 1, 1, 1, 1, 2, 2, 0]
+    assert band(other) == 0
+
+
 def test_the_position_follows_the_order(database: Database, make_job: MakeJob) -> None:
     # Given a large job, of which one image is in hand, and later two small ones
     large, small, last = (make_job(planned=n, owner=o) for n, o in ((40, "a"), (4, "b"), (4, "c")))
