@@ -3,6 +3,8 @@
 import os
 import secrets
 from dataclasses import dataclass
+from email.headerregistry import Address
+from email.utils import parseaddr
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -10,11 +12,15 @@ from urllib.parse import unquote, urlsplit
 from backend.celery_app import app as celery_app
 from backend.db import Database
 from backend.download import Downloader
-from backend.errors import FanfareError
+from backend.errors import FanfareError, TargetRefused
 from backend.llm.base import LLM
 from backend.llm.template import TemplateLLM
 from backend.nodes import NodeDirectory
 from backend.notify.base import Notifier
+from backend.notify.by_scheme import SchemeNotifier
+from backend.notify.mail import MailNotifier, NoMail
+from backend.notify.mailto import check_address
+from backend.notify.smtp import MailServer
 from backend.notify.webhook import WebhookNotifier
 from backend.settings import Settings, get_settings
 from backend.storage.base import Storage
@@ -62,11 +68,7 @@ class Resources:
             db=Database(settings.database_url),
             storage=_open_storage(settings, secret),
             llm=_open_llm(settings),
-            notifier=WebhookNotifier(
-                timeout_s=settings.webhook_timeout_s,
-                allow_private=settings.webhook_allow_private,
-                allow_http=settings.webhook_allow_http,
-            ),
+            notifier=_open_notifier(settings),
             downloader=Downloader(
                 timeout_s=settings.reference_timeout_s,
                 max_bytes=settings.max_reference_bytes,
@@ -95,6 +97,42 @@ def _open_llm(settings: Settings) -> LLM:
         model=settings.llm_model,
         timeout_s=settings.llm_timeout_s,
     )
+
+
+def _open_notifier(settings: Settings) -> Notifier:
+    webhook = WebhookNotifier(
+        timeout_s=settings.webhook_timeout_s,
+        allow_private=settings.webhook_allow_private,
+        allow_http=settings.webhook_allow_http,
+    )
+    return SchemeNotifier({"mailto": _open_mail(settings)}, otherwise=webhook)
+
+
+def _open_mail(settings: Settings) -> Notifier:
+    if not settings.smtp_host:
+        return NoMail()
+    return MailNotifier(
+        MailServer(
+            host=settings.smtp_host,
+            port=settings.smtp_port,
+            user=settings.smtp_user,
+            password=settings.smtp_password.get_secret_value(),
+            security=settings.smtp_security,
+        ),
+        sender=_sender(settings.smtp_from),
+        recipients=settings.email_recipients,
+        timeout_s=settings.webhook_timeout_s,
+    )
+
+
+def _sender(text: str) -> Address:
+    name, address = parseaddr(text if text.isprintable() else "")
+    try:
+        return Address(name, addr_spec=check_address(address))
+    except (TargetRefused, ValueError) as exc:
+        raise ConfigurationError(
+            "FANFARE_SMTP_FROM must be an address: fanfare@example.com, or Fanfare <fanfare@example.com>."
+        ) from exc
 
 
 def open_storage(settings: Settings) -> Storage:

@@ -137,6 +137,15 @@ class Settings(BaseSettings):
         5, 5 * 60, 30 * 60, 2 * 3600, 5 * 3600, 10 * 3600,
     ]  # fmt: skip
 
+    # e-mail, to targets mailto:...; without a host there is none
+    smtp_host: str = ""
+    smtp_port: int = Field(default=587, ge=1, le=65535)
+    smtp_user: str = ""
+    smtp_password: SecretStr = SecretStr("")
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_from: str = ""  # Fanfare <fanfare@example.com>
+    email_recipients: Annotated[list[str], NoDecode] = []  # addresses and domains; empty: everybody
+
     worker_concurrency: int = Field(default=2, ge=1)
     alive_file: Path | None = None  # worker and beat touch it as long as they work: for health checks
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -146,7 +155,7 @@ class Settings(BaseSettings):
         """How long a job is kept after its end; None: until it is deleted."""
         return timedelta(seconds=self.job_ttl_s) if self.job_ttl_s else None
 
-    @field_validator("cors_origins", "models", "webhook_retry_after_s", mode="before")
+    @field_validator("cors_origins", "models", "webhook_retry_after_s", "email_recipients", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):

@@ -22,7 +22,12 @@ router = APIRouter(prefix="/webhooks/endpoints", tags=["webhooks"], route_class=
 EndpointId = Annotated[UUID, Path(description="The endpoint's id.", examples=[ENDPOINT_ID])]
 
 _ENDINGS: list[WebhookEvent] = ["job.completed", "job.partially_completed", "job.failed", "job.canceled"]
-_URL = Field(min_length=1, max_length=2048, description="An https URL that resolves to public addresses.")
+_URL = Field(
+    min_length=1,
+    max_length=2048,
+    description="An https URL that resolves to public addresses; or `mailto:person@example.com`, where the "
+    "server sends e-mail.",
+)
 _EVENTS = Field(
     min_length=1,
     max_length=20,

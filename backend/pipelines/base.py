@@ -80,7 +80,8 @@ class Webhook(RequestModel):
     url: str = Field(
         min_length=1,
         max_length=2048,
-        description="An https URL that resolves to public addresses.",
+        description="An https URL that resolves to public addresses; or `mailto:person@example.com`, where "
+        "the server sends e-mail.",
         examples=["https://example.com/hooks/fanfare"],
     )
     events: list[WebhookEvent] = Field(

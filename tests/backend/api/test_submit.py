@@ -83,6 +83,7 @@ def test_a_message_is_accepted(api: httpx.Client, server: Server) -> None:
         ({"webhook": {"url": "https://169.254.169.254/latest"}}, "#/webhook/url"),
         ({"webhook": {"url": "https://[::1]/x"}}, "#/webhook/url"),
         ({"webhook": {"url": "ftp://example.com"}}, "#/webhook/url"),
+        ({"webhook": {"url": "mailto:ann@example.com"}}, "#/webhook/url"),  # no mail server is set
         ({"webhook": {"url": "https://8.8.8.8/", "events": ["nothing"]}}, "#/webhook/events/0"),
         ({"metadata": {"big": "x" * 20000}}, "#/metadata"),
         ({"metadata": {"nul": "\x00"}}, "#/metadata"),

@@ -62,6 +62,7 @@ def test_an_endpoint_is_made_read_changed_and_deleted(api: httpx.Client) -> None
         ({"url": "https://10.0.0.1/x"}, "#/url"),
         ({"url": "https://169.254.169.254/latest"}, "#/url"),
         ({"url": "http://8.8.8.8/x"}, "#/url"),
+        ({"url": "mailto:ann@example.com"}, "#/url"),  # no mail server is set
         ({"url": "https://8.8.8.8/", "events": []}, "#/events"),
         ({"url": "https://8.8.8.8/", "events": ["nothing"]}, "#/events/0"),
         ({"url": "https://8.8.8.8/", "description": "\x00"}, "#/description"),
