@@ -194,7 +194,7 @@ def test_the_same_table_twice_at_once_makes_each_product_once(
 
 # -- many ---------------------------------------------------------------------------------------------
 
-MANY = 4_000
+FEW, MANY = importing.PORTION, 4 * importing.PORTION
 
 
 class Rows(io.RawIOBase):
@@ -245,9 +245,9 @@ def test_memory_does_not_grow_with_the_table(database: Database, storage: LocalS
         assert size > count * 60
         return most
 
-    most_for(1000, "first")  # what is made once
-    few, many = most_for(1000, "few"), most_for(MANY, "many")
+    most_for(FEW, "first")  # what is made once
+    few, many = most_for(FEW, "few"), most_for(MANY, "many")
     # Serial numbers are kept, to see which come twice: that is all
     assert many - few < MANY * 1000
     with database.read_scope() as session:
-        assert session.scalar(sa.select(sa.func.count()).select_from(Product)) == MANY + 2000
+        assert session.scalar(sa.select(sa.func.count()).select_from(Product)) == MANY + 2 * FEW

@@ -197,14 +197,17 @@ def test_a_hostile_row_costs_little_and_spoils_no_other(row: str, detail: str) -
     assert most < 40 * MOST_CHARACTERS
 
 
-def test_a_quote_that_is_never_closed_costs_what_it_swallows_and_no_more() -> None:
+def test_a_quote_that_is_never_closed_costs_what_it_swallows_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # Given one in a small file, then all that follows is in it
     text = f'{HEADING}0,Before,\r\n1,"Lamp,\r\n2,After,\r\n'
     rows = read(text)
     assert [type(one) for one in rows] == [Row, BadRow]
     assert (rows[1].line, "never closed" in str(rows[1])) == (3, True)
     # Given one in a large file, then reading goes on after a while
-    count = 3 * MOST_CHARACTERS // 10
+    monkeypatch.setattr(reading, "MOST_CHARACTERS", 50_000)
+    count = 3 * 50_000 // 10
     text = f'{HEADING}1,"Lamp,\r\n' + "".join(f"{n},After,\r\n" for n in range(count))
     rows = read(text)
     assert isinstance(rows[0], BadRow)
