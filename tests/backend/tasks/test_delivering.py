@@ -309,7 +309,7 @@ def test_a_private_address_gets_nothing(
     # Given an endpoint whose name leads home by the time that something is to be told
     add_endpoint(place, url_of(listening))
     make_job()
-    monkeypatch.setattr(place.parts.notifier._gate, "_allow_private", False)  # type: ignore[attr-defined]
+    monkeypatch.setattr(place.parts.notifier._otherwise._gate, "_allow_private", False)  # type: ignore[attr-defined]
     (delivery_id,) = deliver(place)
     # Then nobody was called, and nobody will be
     assert listening.connections == 0
