@@ -114,12 +114,13 @@ _ATTEMPTS: list[dict[str, Any]] = [
     {"started_at": "2026-01-01T00:00:09.850000Z", "status_code": 204, "reason": None, "duration_ms": 50},
 ]  # fmt: skip
 
+_PRODUCT_MEDIA = f"http://127.0.0.1:8000/v1/media/products/{PRODUCT_ID}/0e8d5a52-6c0f-5d3b-9a11-2b7c4d6e8f90"
 _PRODUCT: dict[str, Any] = {
     "id": PRODUCT_ID, "serial_number": "LAMP-17", "name": "Desk lamp, brass",
     "images": [
         {"id": "0e8d5a52-6c0f-5d3b-9a11-2b7c4d6e8f90", "input_url": "https://example.com/lamp/front.jpg",
          "status": "completed",
-         "output_url": f"http://127.0.0.1:8000/v1/files/products/{PRODUCT_ID}/front.webp{_SIGNED}",
+         "output_url": f"{_PRODUCT_MEDIA}/9f2c41d07be35a68.webp?signature=mZ41cD",
          "width": 600, "height": 800, "content_type": "image/webp", "bytes": 48211,
          "sha256": "5a0c3b1f6f0a4c52b8c0d7f1b9e8a4d3c2b1a0f9e8d7c6b5a4938271605f4e3d", "scale": 0.5,
          "thumbnails": [], "task_id": TASK_ID, "error": None, "updated_at": "2026-01-01T00:00:09Z"},
@@ -127,7 +128,7 @@ _PRODUCT: dict[str, Any] = {
          "status": "failed", "output_url": None, "width": None, "height": None, "content_type": None,
          "bytes": None, "sha256": None, "scale": None, "thumbnails": [], "task_id": TASK_ID,
          "error": {
-             "code": "reference_unavailable", "message": "example.com answered 404.", "retryable": True,
+             "code": "source_unavailable", "message": "example.com answered 404.", "retryable": True,
          },
          "updated_at": "2026-01-01T00:00:09Z"},
     ],
@@ -221,6 +222,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {  # by the name of the schema
         "unchanged": 2,
         "failed_count": 1,
         "failed": [{"line": 3, "serial_number": "LAMP-18", "detail": "product name: must not be blank"}],
+        "task_id": None,
     },
     "Health": {"status": "ok"},
     "Readiness": {

@@ -153,17 +153,17 @@ def test_no_table_is_forgotten(project: ProjectDatabase, jobs: dict[str, UUID]) 
 def test_a_table_that_comes_later_is_closed(project: ProjectDatabase, database: Database) -> None:
     # Given a table that is open to all, as Supabase makes it, whose row-level security somebody has turned on
     for is_on in (False, True):
-        project.own("CREATE TABLE products (id int PRIMARY KEY)")
-        assert project.by_user(None, "SELECT count(*) FROM products") == [0]
+        project.own("CREATE TABLE stock (id int PRIMARY KEY)")
+        assert project.by_user(None, "SELECT count(*) FROM stock") == [0]
         if is_on:
-            project.own("ALTER TABLE products ENABLE ROW LEVEL SECURITY")
+            project.own("ALTER TABLE stock ENABLE ROW LEVEL SECURITY")
         with database.engine.begin() as connection:
-            row_security.secure(connection, ["products", "not there"])
+            row_security.secure(connection, ["stock", "not there"])
         for user in (None, ANN):
             with pytest.raises(InsufficientPrivilege):
-                project.by_user(user, "TRUNCATE products")
-        assert project.own(f"{OPEN} AND relname = 'products' AND relrowsecurity") == ["products"]
-        project.own("DROP TABLE products")
+                project.by_user(user, "TRUNCATE stock")
+        assert project.own(f"{OPEN} AND relname = 'stock' AND relrowsecurity") == ["stock"]
+        project.own("DROP TABLE stock")
 
 
 def test_what_an_administrator_has_opened_stays_open(project: ProjectDatabase, database: Database) -> None:
