@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from backend.api import product_table
+from backend.api import bounded_request
 from tests.backend.api.conftest import Server, StartServer, announce
 from tests.backend.api.test_products import A, B, create
 
@@ -112,7 +112,7 @@ def test_a_table_that_is_too_large_is_refused(start_server: StartServer, *, chun
 
 
 def test_who_sends_nothing_more_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(product_table, "IDLE_S", 0.2)
+    monkeypatch.setattr(bounded_request, "IDLE_S", 0.2)
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:
         connection.sendall(
