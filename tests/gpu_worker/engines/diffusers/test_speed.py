@@ -6,6 +6,8 @@ CPU Inductor takes minutes even for tiny models, so that graphs are captured and
 
 import logging
 import math
+import os
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -51,6 +53,28 @@ def test_precision(name: str, device: str, dtype: torch.dtype) -> None:
 
     assert found is dtype
     assert speed.DTYPES[speed.dtype_name(found)] is dtype
+
+
+def test_cublas_is_not_told_what_torch_would_read_with_each_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+
+    speed.prepare_process(CPU)
+
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+
+
+def test_torch_is_not_heard_when_it_asks_for_that() -> None:
+    with warnings.catch_warnings():
+        speed.prepare_process(CPU)
+
+        warnings.warn(
+            "Deterministic behavior was enabled with either `torch.use_deterministic_algorithms(True)` or "
+            "`at::Context::setDeterministicAlgorithms(true)`, but this operation is not deterministic "
+            "because it uses CuBLAS and you have CUDA >= 10.2.",
+            stacklevel=1,
+        )
+        with pytest.raises(UserWarning, match="something else"):
+            warnings.warn("something else", stacklevel=1)
 
 
 def test_strict_work_asks_torch_for_the_same_each_time() -> None:
