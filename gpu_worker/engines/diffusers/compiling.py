@@ -4,8 +4,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import torch
+import torch._dynamo
 
 Backend = str | Callable[..., Any]  # of torch.compile
+
+# torch's own limit is 8, and what comes after it silently runs as it is. A UNet's blocks have three widths:
+# nine graphs with and without guidance alone, and LoRAs double them.
+_GRAPHS: Final = 64
 
 # Those of diffusers that don't say it themselves.
 _BLOCKS: Final = {
@@ -21,6 +26,8 @@ def compile_blocks(denoiser: torch.nn.Module, backend: Backend = "inductor") -> 
     warm-up needs batches 1 and 2. Sizes of images, too, are learned with the second one.
     """
     blocks = list(_repeated(denoiser))
+    dynamo = torch._dynamo.config
+    dynamo.recompile_limit = max(dynamo.recompile_limit, _GRAPHS)
     for block in blocks:
         block.compile(backend=backend, dynamic=None)
     return bool(blocks)

@@ -2,8 +2,8 @@
 
 import logging
 import math
-import os
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +21,8 @@ DTYPES: Final = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32"
 WARM_UP_STEPS: Final = 2
 _FP8_SINCE: Final = (8, 9)  # compute capability: Ada, Hopper
 _FP8_SMALLEST: Final = 512  # smaller layers lose more in quality than they win in time
+
+_ASKS_FOR_CUBLAS_CONFIG: Final = "Deterministic behavior was enabled with either"  # torch's warning begins so
 
 Traits = Mapping[str, str | bool]
 
@@ -52,9 +54,13 @@ def dtype_name(dtype: torch.dtype) -> str:
 
 
 def prepare_process(device: torch.device) -> None:
-    """Once, before the device is first used."""
-    # Read by cuBLAS when it begins; without it the same sum may come out differently. 8 buffers of 4 MiB.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    """Once, before the device is first used.
+
+    CUBLAS_WORKSPACE_CONFIG is not set. torch hands cuBLAS a workspace for each stream, and with the one that
+    we use a sum comes out the same each time. Where it is set, torch parses it for each product of matrices:
+    the steps of SDXL took twice as long on an H200 (torch 2.11).
+    """
+    warnings.filterwarnings("ignore", message=_ASKS_FOR_CUBLAS_CONFIG)
     torch.backends.cudnn.benchmark = False  # which kernel wins the race differs from run to run
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")  # TF32 for what is left in fp32

@@ -14,6 +14,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--models", default="", metavar="A,B", help="with --real: only these (sd15, sdxl, ...)"
     )
+    parser.add_argument(
+        "--batches", default="", metavar="N,M", help="with --real: images at once, from 1 on (1,4)"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="of the tiny models, side by side (default: 5)")
     parser.add_argument("--images", type=int, default=32, help="in a round (default: 32)")
     parser.add_argument("--steps", type=int, default=100, help="of each tiny image (default: 100)")
@@ -29,6 +32,8 @@ def measure(asked: argparse.Namespace, figures: Figures) -> None:
     if asked.tiny or not asked.real:
         tiny.measure(figures, rounds=asked.rounds, images=asked.images, steps=asked.steps, batch=asked.batch)
     if asked.real or real.has_gpu():
-        real.measure(figures, [name for name in asked.models.split(",") if name], small=asked.small)
+        names = [name for name in asked.models.split(",") if name]
+        batches = [int(size) for size in asked.batches.split(",") if size]
+        real.measure(figures, names, batches=batches, small=asked.small)
     else:
         say("no GPU here: the real architectures are left out (--real tries the command all the same)")

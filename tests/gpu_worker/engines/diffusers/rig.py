@@ -12,10 +12,12 @@ from PIL import Image
 from contract.messages import Device
 from gpu_worker.engines.base import Failure, ImageRequest, Outcome, Picture
 from gpu_worker.engines.diffusers.catalog import Defaults, Limits, ModelEntry
+from gpu_worker.engines.diffusers.device import this_device
 from gpu_worker.engines.diffusers.engine import DiffusersEngine
 from gpu_worker.engines.diffusers.hub import as_served
 from gpu_worker.engines.diffusers.loading import Loader
 
+CPU = torch.device("cpu")
 SIZE = 64  # pixels
 STEPS = 4
 GUIDANCE = {"sd15": 5.0, "sdxl": 5.0, "sd3": 5.0, "flux": 3.5, "z-image": 0.0, "sana": 4.5, "qwen-image": 4.0}
@@ -53,17 +55,18 @@ class Watching:
 
 
 class Rig:
-    """One engine on the CPU."""
+    """One engine, on the CPU if nothing else is said."""
 
     def __init__(
-        self, *entries: ModelEntry, budget: int | None = None, cache: Path = Path("/nowhere")
+        self,
+        *entries: ModelEntry,
+        budget: int | None = None,
+        cache: Path = Path("/nowhere"),
+        device: torch.device = CPU,
     ) -> None:
-        device = torch.device("cpu")
         served = [_served(one, cache) for one in entries]
         self.loader = Loader(served, cache, device)
-        self.engine = DiffusersEngine(
-            served, self.loader, Device(kind="cpu", name="CPU"), device, budget=budget
-        )
+        self.engine = DiffusersEngine(served, self.loader, _told(device), device, budget=budget)
         self.model = entries[0].alias
 
     def request(self, prompt: str = "a lighthouse", **changes: Any) -> ImageRequest:
@@ -96,6 +99,11 @@ class Rig:
 
     def close(self) -> None:
         self.engine.close()
+
+
+def _told(device: torch.device) -> Device:
+    """As `opening` asks for it."""
+    return Device(kind="cpu", name="CPU") if device.type == "cpu" else this_device()
 
 
 def _served(one: ModelEntry, cache: Path) -> ModelEntry:

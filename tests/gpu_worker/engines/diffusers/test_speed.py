@@ -6,11 +6,14 @@ CPU Inductor takes minutes even for tiny models, so that graphs are captured and
 
 import logging
 import math
+import os
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
 from torch._dynamo.testing import CompileCounter
 
@@ -51,6 +54,28 @@ def test_precision(name: str, device: str, dtype: torch.dtype) -> None:
 
     assert found is dtype
     assert speed.DTYPES[speed.dtype_name(found)] is dtype
+
+
+def test_cublas_is_not_told_what_torch_would_read_with_each_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+
+    speed.prepare_process(CPU)
+
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+
+
+def test_torch_is_not_heard_when_it_asks_for_that() -> None:
+    with warnings.catch_warnings():
+        speed.prepare_process(CPU)
+
+        warnings.warn(
+            "Deterministic behavior was enabled with either `torch.use_deterministic_algorithms(True)` or "
+            "`at::Context::setDeterministicAlgorithms(true)`, but this operation is not deterministic "
+            "because it uses CuBLAS and you have CUDA >= 10.2.",
+            stacklevel=1,
+        )
+        with pytest.raises(UserWarning, match="something else"):
+            warnings.warn("something else", stacklevel=1)
 
 
 def test_strict_work_asks_torch_for_the_same_each_time() -> None:
@@ -148,6 +173,26 @@ def test_compiled_by_block(tiny_models: TinyModels, family: str) -> None:
     assert compiled >= 2
     assert counter.frame_count == compiled
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+def test_no_block_is_left_as_it_is_because_there_are_many_graphs() -> None:
+    # Given a UNet with three widths, as Stable Diffusion's: each has its own graphs
+    torch.compiler.reset()  # what other tests have compiled lets torch guess better
+    down, up = "CrossAttnDownBlock2D", "CrossAttnUpBlock2D"
+    unet = UNet2DConditionModel(
+        block_out_channels=(32, 64, 96), down_block_types=(down,) * 3, up_block_types=(up,) * 3,
+        layers_per_block=1, cross_attention_dim=8, attention_head_dim=2,
+    ).eval()  # fmt: skip
+    counter = CompileCounter()
+    compiling.compile_blocks(unet, counter)
+
+    # When one image is made, and several, and one without guidance, which is half as much
+    with torch.inference_mode(), torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+        for rows in (2, 4, 1):
+            unet(torch.randn(rows, 4, 16, 16), 1.0, torch.randn(rows, 7, 8))
+
+    # Then torch compiled more than it does if nobody tells it
+    assert counter.frame_count > 8
 
 
 def test_strict_work_uses_nothing_compiled(tiny_models: TinyModels) -> None:
