@@ -19,7 +19,7 @@ from backend.api import present
 from backend.api.bounded_request import BoundedRequest
 from backend.api.dependencies import RatedOwnerDep, ResourcesDep
 from backend.api.documentation import job_links, problems
-from backend.api.json_body import StrictRequest, is_json
+from backend.api.json_body import StrictRequest, is_json, parse
 from backend.api.pipelines import CancelAfter, IdempotencyKey, accepted, accepted_as, seconds
 from backend.errors import (
     FieldError,
@@ -153,11 +153,7 @@ def _uploads_of(form: FormData) -> ReceivedUploads:
             raise _refused(f"{name!r} is no file, and no field that is known", name)
     if not files:
         raise _refused("there is no file in it: each part of one has a filename", "files")
-    described = [
-        {"filename": _clean(file.filename), "bytes": file.size or 0, "sha256": _digest(file)}
-        for file in files
-    ]
-    received = _validated(ReceivedUploads, options | {"files": described})
+    received = _validated(ReceivedUploads, options | {"files": [_described(file) for file in files]})
     return received.read_by([_reader(file) for file in files])
 
 
@@ -167,8 +163,8 @@ def _described(file: UploadFile) -> dict[str, Any]:
 
 def _options(text: str) -> dict[str, Any]:
     try:
-        options = json.loads(text)
-    except (ValueError, RecursionError) as exc:
+        options = parse(text.encode())
+    except ValueError as exc:
         raise _refused("is not JSON", OPTIONS) from exc
     if not isinstance(options, dict) or "files" in options:
         raise _refused("must be a JSON object, without files: they are parts of the form", OPTIONS)
