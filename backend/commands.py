@@ -319,7 +319,7 @@ def jobs(
 
 @app.command()
 def job(task_id: TaskId, as_json: AsJson = False, server: Server = None, api_key: ApiKey = None) -> None:
-    """Show one job and its images."""
+    """Show one job and what became of its images, files or event."""
     with _client(server, api_key) as client:
         _show_job(client.job(task_id), as_json=as_json)
 
@@ -490,7 +490,7 @@ def _client(server: str | None, api_key: str | None) -> "Client":
 
 
 def _show_job(found: "Job", *, as_json: bool) -> None:
-    from backend.tables import job_heading, job_table
+    from backend.tables import items_table, job_heading, job_table
 
     if as_json:
         _show(found.raw)
@@ -498,6 +498,12 @@ def _show_job(found: "Job", *, as_json: bool) -> None:
     out.print(job_heading(found), highlight=False)
     if found.images:
         out.print(job_table(found))
+    if found.items:
+        out.print(items_table(found))
+        if found.progress.total > len(found.items):
+            out.print(f"... and {found.progress.total - len(found.items)} more files.")
+    if found.output is not None:
+        out.print_json(data=found.output)
 
 
 def _show(data: Any) -> None:  # noqa: ANN401 - JSON

@@ -21,12 +21,18 @@ MESSAGE_CHARACTERS = 50
 
 def jobs_table(jobs: Iterable[Job]) -> Table:
     """One line per job."""
-    table = _table("task id", "pipeline", "status", "images", "created", "message")
+    table = _table("task id", "pipeline", "status", "done", "created", "about")
     for job in jobs:
         done = f"{job.progress.completed}/{job.progress.total}"
-        message = _short(str(job.input.get("message") or (job.images[0].prompt if job.images else "")))
-        table.add_row(job.task_id, job.pipeline, _status(job.status), done, _time(job.created_at), message)
+        about = _short(_about(job))
+        table.add_row(job.task_id, job.pipeline, _status(job.status), done, _time(job.created_at), about)
     return table
+
+
+def _about(job: Job) -> str:
+    """What its owner knows it by: the message, the event's type, or the first prompt or file."""
+    first = [image.prompt for image in job.images[:1]] + [item.name for item in job.items[:1]]
+    return str(job.input.get("message") or job.input.get("type") or "".join(first))
 
 
 def job_table(job: Job) -> Table:
@@ -35,6 +41,18 @@ def job_table(job: Job) -> Table:
     for image in job.images:
         error = f"{image.error.code}: {image.error.message}" if image.error else ""
         table.add_row(f"{image.index + 1:02}", _status(image.status), escape(image.prompt), escape(error))
+    return table
+
+
+def items_table(job: Job) -> Table:
+    """One line per file of the job, of those that its view has."""
+    table = _table("file", "status", "from", "size", "bytes", "error")
+    for item in job.items:
+        error = f"{item.error.code}: {item.error.message}" if item.error else ""
+        size = f"{item.width}x{item.height}" if item.width else ""
+        table.add_row(
+            f"{item.index + 1:02}", _status(item.status), escape(item.name), size, _cell(item.bytes), escape(error)
+        )  # fmt: skip
     return table
 
 

@@ -44,8 +44,26 @@ class JobImage(Answer):
     error: ItemError | None = None
 
 
+class JobItem(Answer):
+    """One file of a job that takes files."""
+
+    index: int
+    status: str
+    filename: str | None = None
+    source_url: str | None = None
+    width: int | None = None
+    height: int | None = None
+    bytes: int | None = None
+    error: ItemError | None = None
+
+    @property
+    def name(self) -> str:
+        """What its owner calls it."""
+        return self.filename or self.source_url or ""
+
+
 class JobProgress(Answer):
-    """How far a job is, in images."""
+    """How far a job is, in images, files or steps."""
 
     completed: int = 0
     failed: int = 0
@@ -70,6 +88,8 @@ class Job(Answer):
     progress: JobProgress = JobProgress()
     input: dict[str, Any] = {}
     images: list[JobImage] = []
+    items: list[JobItem] = []
+    output: dict[str, Any] | None = None
     error: ItemError | None = None
     created_at: str = ""
 

@@ -1,6 +1,7 @@
 """What an e-mail about a job says: in plain text, and the same in HTML."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from typing import Any
 
 from backend.notify.base import Notification
 
-MOST_IMAGES = 20  # that are listed
+MOST_LISTED = 20  # images, files, or parts of an output
 MOST_CHARACTERS = 300  # of one prompt, message or reason
 
 # Their ends are broken where they must, and none needs a server that takes 8 bits.
@@ -55,7 +56,8 @@ def _short(recipient: str) -> str:
 def _counted(data: dict[str, Any]) -> str:
     progress = data.get("progress") or {}
     done, total = progress.get("completed", 0), progress.get("total", 0)
-    return f"{done} of {total} images" if total else str(data.get("status", ""))
+    unit = " files" if data.get("items") else " images" if data.get("images") else ""
+    return f"{done} of {total}{unit}" if total else str(data.get("status", ""))
 
 
 # -- what it says -------------------------------------------------------------------------------------
@@ -70,24 +72,44 @@ def _lines(data: dict[str, Any]) -> Iterator[_Line]:
     if error := data.get("error"):
         yield _Line(f"Why it failed: {_one_line(error.get('message'))} ({error.get('code')})")
     yield from _images(data.get("images") or [])
+    yield from _files(data.get("items") or [], (data.get("progress") or {}).get("total", 0))
+    yield from _output(data.get("output") or {})
     link = (data.get("urls") or {}).get("get")
     if link:
         yield _Line("All of it", link)
 
 
 def _images(images: list[dict[str, Any]]) -> Iterator[_Line]:
-    for image in images[:MOST_IMAGES]:
-        name = f"{image['index'] + 1}. {_one_line(image.get('prompt'))}"
-        if error := image.get("error"):
-            yield _Line(f"{name}: failed, {_one_line(error.get('message'))}")
-        else:
-            yield _Line(name if image.get("url") else f"{name}: {image.get('status')}", image.get("url"))
-    if len(images) > MOST_IMAGES:
-        yield _Line(f"... and {len(images) - MOST_IMAGES} more images.")
+    for image in images[:MOST_LISTED]:
+        yield _of_one(image, image.get("prompt"))
+    if len(images) > MOST_LISTED:
+        yield _Line(f"... and {len(images) - MOST_LISTED} more images.")
     expiries = [image["url_expires_at"] for image in images if image.get("url_expires_at")]
     if expiries:
         until = datetime.fromisoformat(min(expiries)).astimezone(UTC)
         yield _Line(f"The links work until {until:%Y-%m-%d %H:%M} UTC.")
+
+
+def _files(items: list[dict[str, Any]], total: int) -> Iterator[_Line]:
+    """The job's view has the first of them; there may be thousands."""
+    for item in items[:MOST_LISTED]:
+        yield _of_one(item, item.get("filename") or item.get("source_url"))
+    if items and total > MOST_LISTED:
+        yield _Line(f"... and {total - MOST_LISTED} more files.")
+
+
+def _of_one(entry: dict[str, Any], called: object) -> _Line:
+    name = f"{entry['index'] + 1}. {_one_line(called)}"
+    if error := entry.get("error"):
+        return _Line(f"{name}: failed, {_one_line(error.get('message'))}")
+    return _Line(name if entry.get("url") else f"{name}: {entry.get('status')}", entry.get("url"))
+
+
+def _output(output: dict[str, Any]) -> Iterator[_Line]:
+    """What a job without images came to."""
+    for name, value in list(output.items())[:MOST_LISTED]:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        yield _Line(f"{_one_line(name)}: {_one_line(text)}")
 
 
 def _one_line(value: object) -> str:

@@ -109,6 +109,38 @@ def test_a_job_is_shown_with_what_failed(fanfare: Fanfare, api: ScriptedApi) -> 
     assert api.requests[0].headers["Authorization"] == "Bearer ff_key"
 
 
+def test_a_job_of_files_is_shown_with_what_became_of_each(
+    fanfare: Fanfare, api: ScriptedApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a job of more files than its view has
+    items = [
+        {"index": 0, "status": "completed", "filename": "shop.jpg", "width": 800, "height": 600, "bytes": 4711},
+        {"index": 1, "status": "failed", "source_url": "https://shop.example/[b].png",
+         "error": {"code": "source_unavailable", "message": "shop.example answered 404."}},
+    ]  # fmt: skip
+    shown = job("partially_completed", [], items=items, progress={"completed": 150, "total": 300}, input={})
+    api.on(f"GET /v1/jobs/{TASK_ID}", as_json(shown))
+    api.on("GET /v1/jobs?limit=20", as_json({"results": [shown]}))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    result, listed = (fanfare(*words, "--server", api.url) for words in (("job", TASK_ID), ("jobs",)))
+
+    for words in ("shop.jpg", "800x600", "4711", "[b].png", "shop.example answered 404.", "298 more files"):
+        assert words in result.stdout
+    assert "shop.jpg" in listed.stdout
+
+
+def test_a_job_of_an_event_is_shown_with_what_came_out(fanfare: Fanfare, api: ScriptedApi) -> None:
+    shown = job("completed", [], input={"type": "review.received", "data": {}}, output={"show": False})
+    api.on(f"GET /v1/jobs/{TASK_ID}", as_json(shown))
+    api.on("GET /v1/jobs?limit=20", as_json({"results": [shown]}))
+
+    result, listed = (fanfare(*words, "--server", api.url) for words in (("job", TASK_ID), ("jobs",)))
+
+    assert '"show": false' in result.stdout
+    assert "review.received" in listed.stdout
+
+
 def test_json_is_what_the_server_said(fanfare: Fanfare, api: ScriptedApi) -> None:
     api.on(f"POST /v1/jobs/{TASK_ID}/cancel", as_json(job("canceled")))
 

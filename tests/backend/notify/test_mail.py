@@ -96,6 +96,38 @@ def test_a_letter_says_what_happened_in_text_and_in_html() -> None:
     assert mailbox.hellos == ["example.com"]
 
 
+def test_a_letter_about_files_links_the_good_ones_and_says_why_others_failed() -> None:
+    items = [
+        {"index": 0, "status": "completed", "filename": "shop.jpg", "source_url": None, "error": None,
+         "url": "https://files.example/shop.jpeg"},
+        {"index": 1, "status": "failed", "filename": None, "source_url": "https://shop.example/<b>.png",
+         "url": None, "error": {"code": "source_unavailable", "message": "shop.example answered 404."}},
+    ]  # fmt: skip
+    told = notification(pipeline="uploads", images=[], items=items * 15, input={}, output=None,
+                        progress={"completed": 60, "failed": 60, "total": 120})  # fmt: skip
+
+    written = letter.write(told, sender=SENDER, recipient="ann@example.org")
+
+    assert written["Subject"].endswith("(60 of 120 files)")
+    text, html = body_of(written, "plain"), body_of(written, "html")
+    assert "1. shop.jpg\n   https://files.example/shop.jpeg\n" in text
+    assert "2. https://shop.example/<b>.png: failed, shop.example answered 404.\n" in text
+    assert "... and 100 more files." in text
+    assert "https://shop.example/&lt;b&gt;.png" in html
+
+
+def test_a_letter_about_an_event_says_what_came_out() -> None:
+    told = notification(pipeline="triage", images=[], items=[], input={},
+                        progress={"completed": 3, "failed": 0, "total": 3},
+                        output={"team": "logistics", "reply": {"subject": "Ihr Päckchen"}})  # fmt: skip
+
+    written = letter.write(told, sender=SENDER, recipient="ann@example.org")
+
+    assert written["Subject"].endswith("(3 of 3)")
+    text = body_of(written, "plain")
+    assert 'team: logistics\nreply: {"subject": "Ihr Päckchen"}\n' in text
+
+
 def test_the_message_id_is_the_same_each_time_and_another_for_another_reader() -> None:
     def id_of(url: str = "mailto:ann@example.org", **changed: Any) -> object:
         told = replace(notification(url), **changed)
@@ -110,6 +142,7 @@ def test_whatever_a_job_holds_its_letter_can_be_written() -> None:
     image = DATA["images"][0] | {"prompt": "x" * 9000 + "\x00\ud7ff\u2028", "url": "javascript:alert(1)"}
     for data in (
         {"images": [image] * 100},
+        {"images": [], "items": [image] * 100, "output": {"a\r\nBcc: eve@x.y": "\x00" * 9000, "b": [None] * 9000}},
         {
             "images": [],
             "progress": {"completed": 0, "total": 0},
