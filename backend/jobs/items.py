@@ -75,7 +75,7 @@ _FRESH = {"populate_existing": True}  # they are changed by SQL
 
 
 def load(session: Session, jobs: Iterable[Job]) -> None:
-    """Gives jobs that take files their first items, and the count of all."""
+    """Gives jobs that take files their first items, and the count of all: for those who show them."""
     for job in jobs:
         if job.takes_files:
             first = sa.select(MediaItem).where(MediaItem.job_id == job.id, MediaItem.index < SHOWN)
@@ -87,6 +87,12 @@ def counts(session: Session, job_id: UUID) -> dict[Status, int]:
     """How many there are in each state."""
     query = sa.select(MediaItem.status, sa.func.count()).where(MediaItem.job_id == job_id)
     return {status: count for status, count in session.execute(query.group_by(MediaItem.status))}  # noqa: C416
+
+
+def any_open(session: Session, job_id: UUID) -> bool:
+    """Whether one is left that has not ended. Takes no longer where there are thousands."""
+    found = sa.exists().where(MediaItem.job_id == job_id, MediaItem.status.in_(OPEN))
+    return bool(session.scalar(sa.select(found)))
 
 
 def page(
@@ -230,13 +236,10 @@ def _change(session: Session, job: Job, which: sa.ColumnElement[bool], values: M
         sa.update(MediaItem).where(MediaItem.job_id == job.id, which).values(values),
         execution_options={"synchronize_session": False},
     )
-    load(session, [job])
 
 
-def status_of_all(found: Mapping[Status, int]) -> Status | None:
-    """What the job has come to, by the counts of its items; None: it has not ended."""
-    if any(found.get(status) for status in OPEN):
-        return None
+def status_of_all(found: Mapping[Status, int]) -> Status:
+    """What the job has come to, by the counts of its items, which have all ended."""
     kept, others = found.get(Status.COMPLETED, 0), sum(found.get(status, 0) for status in ENDED)
     if kept == others and kept:
         return Status.COMPLETED

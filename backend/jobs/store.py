@@ -74,7 +74,7 @@ class SavedImage:
 
 
 def lock(session: Session, job_id: UUID) -> Job | None:
-    """The job with its images, locked until the session ends; None if it is gone."""
+    """The job with its images, locked until the session ends; None if it is gone. Its items aren't read."""
     return next(iter(_locked(session, _LOCK, {"job_id": job_id})), None)
 
 
@@ -89,7 +89,6 @@ def _locked(session: Session, query: sa.Select[Job, bool], values: dict[str, Any
         if not has_listeners:
             endpoints.nobody_listens(session, job.owner)
         jobs.append(job)
-    items.load(session, jobs)
     return jobs
 
 
@@ -195,11 +194,9 @@ def plan(session: Session, job: Job, plans: Sequence[Plan], now: datetime) -> No
 def end_items(session: Session, job: Job, now: datetime, kept_for: timedelta | None = None) -> bool:
     """The end of a locked job that is open and takes files, if all of them have ended."""
     session.flush()
-    status = items.status_of_all(items.counts(session, job.id))
-    if status is None:
+    if items.any_open(session, job.id):
         return False
-    job.status = status
-    items.load(session, [job])
+    job.status = status = items.status_of_all(items.counts(session, job.id))
     _date(job, now, kept_for)
     fault = items.fault_of_all(session, job.id) if status is Status.FAILED else None
     if fault:
@@ -441,7 +438,7 @@ def fail(
     kept = any(image.status is Status.COMPLETED for image in images)
     if job.takes_files:
         items.end_open(session, job, Status.FAILED, fault, now)
-        kept = bool(job.item_counts.get(Status.COMPLETED))
+        kept = bool(items.counts(session, job.id).get(Status.COMPLETED))
     job.status = Status.PARTIALLY_COMPLETED if kept else Status.FAILED
     _date(job, now, kept_for)
     job.error_code, job.error_message, job.error_retryable = fault.code, fault.message, fault.retryable

@@ -61,6 +61,7 @@ CLAIM = timedelta(seconds=20)  # renewed as long as the worker lives
 BEAT_S = 3.0  # at least so often
 PLACE_MARGIN_S = 30  # beyond the longest download, after which a host's place is free again
 HOSTS_BUSY_S = 1.0
+SHOWN_EVERY_S = 1.0  # to count all that a job has takes the longer, the more it has
 STORAGE_AWAY_S = 5.0
 LONGEST_WAIT_S = 300
 
@@ -89,7 +90,7 @@ def process_items(self: JobTask, *, job_id: str, run: int, turn: str | None = No
 
 def _work(task: JobTask, turn: "Turn") -> None:
     """Items are begun as others end, so that slow ones are in nobody's way."""
-    until = time.monotonic() + TURN_S
+    until, shown_at = time.monotonic() + TURN_S, float("-inf")
     with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="items") as pool:
         running: dict[Future[Outcome], UUID] = {}
         while True:
@@ -98,8 +99,9 @@ def _work(task: JobTask, turn: "Turn") -> None:
             room = 0 if time.monotonic() > until else SIDE_BY_SIDE - len(running)
             for item in turn.step(done, room):
                 running[pool.submit(turn.process, item)] = item.id
-            if done:
+            if done and not turn.is_over and time.monotonic() - shown_at >= SHOWN_EVERY_S:
                 _show_progress(task, turn)
+                shown_at = time.monotonic()
             if not running:
                 break
             wait(running, timeout=BEAT_S, return_when=FIRST_COMPLETED)
@@ -109,12 +111,11 @@ def _work(task: JobTask, turn: "Turn") -> None:
 
 def _show_progress(task: JobTask, turn: "Turn") -> None:
     """For those who look at Celery's own states."""
-    if turn.is_over:
-        return
+    counts = turn.counts()
     meta = {
-        "completed": turn.counts.get(Status.COMPLETED, 0),
-        "failed": turn.counts.get(Status.FAILED, 0),
-        "total": sum(turn.counts.values()),
+        "completed": counts.get(Status.COMPLETED, 0),
+        "failed": counts.get(Status.FAILED, 0),
+        "total": sum(counts.values()),
     }
     try:
         task.update_state(task_id=str(turn.job_id), state="PROGRESS", meta=meta)
@@ -164,14 +165,13 @@ class Turn:
     def __init__(self, parts: Resources, job_id: UUID, run: int, name: str) -> None:
         self.job_id, self.run = job_id, run
         self.is_over = False  # the job has ended, or is not ours any more
-        self.counts: Mapping[Status, int] = {}
         self._parts = parts
         self._name = name
         self._input: Mapping[str, Any] = {}
         self._in_hand: set[UUID] = set()
         self._hosts: dict[UUID, str] = {}  # where those in hand have a place
         self._alone = True  # there may be some that others had in hand who are gone
-        self._hosts_busy = False
+        self._hosts_busy = False  # the last time that items were begun
 
     def begin(self) -> bool:
         """Claims the job. False: there is nothing to do for it, or somebody else is at it."""
@@ -182,6 +182,8 @@ class Turn:
                 return False
             if not store.claim(job, self._name, _claimed_until(), now()):
                 return False
+            # The message knows the old name: if it comes once more while we are at it, it is nobody's.
+            self._name = job.claimed_by = uuid4().hex
             self._input = job.input
         notify.kick(self._parts, job)
         return True
@@ -201,11 +203,15 @@ class Turn:
                 useless = self._end_items(session, job, done)
                 self.is_over = store.end_items(session, job, now(), self._parts.settings.job_ttl)
                 begun = [] if self.is_over else self._begin_items(session, job, room)
-                self.counts = items.counts(session, job.id)
         self._delete(useless)
         if job is not None:
             notify.kick(self._parts, job)
         return begun
+
+    def counts(self) -> Mapping[Status, int]:
+        """How many of the job's items are in each state."""
+        with self._parts.db.read_scope() as session:
+            return items.counts(session, self.job_id)
 
     def hand_over(self) -> tuple[str, float, int]:
         """Who may go on, in how many seconds, and how urgent that is."""
@@ -237,15 +243,16 @@ class Turn:
                 return [again]
         if self._alone or not room:
             return begun
-        self._hosts_busy = False
+        busy: set[str] = set()  # asked once each: others wait for this transaction
         for item in items.due(session, job.id, now(), LOOK_AHEAD):
             if len(begun) == room:
                 break
-            if self._enter_host(item):
+            if _host(item) not in busy and self._enter_host(item):
                 items.begin(item, now())
                 begun.append(item)
             else:
-                self._hosts_busy = True
+                busy.add(_host(item))
+        self._hosts_busy = bool(busy)
         self._in_hand.update(item.id for item in begun)
         return begun
 
@@ -253,7 +260,7 @@ class Turn:
         """Whether its host has a place for us: no server is asked for much at once, by however many jobs."""
         if item.source_url is None:
             return True
-        settings, host = self._parts.settings, _host(item.source_url)
+        settings, host = self._parts.settings, _host(item)
         seconds = math.ceil(settings.reference_timeout_s) + PLACE_MARGIN_S
         try:
             if not self._parts.signals.take_place(host, str(item.id), settings.downloads_per_host, seconds):
@@ -276,6 +283,7 @@ class Turn:
         """Writes it down; the keys of what is stored and not needed any more."""
         useless: list[str] = []
         found = [session.get_one(MediaItem, item_id) for item_id in done]
+        found = [item for item in found if item.status is Status.IN_PROGRESS]  # the first word holds
         for item in sorted(found, key=lambda one: one.product_id or job.id):  # as others lock products
             outcome = done[item.id]
             if item.product_id and isinstance(outcome, Made):
@@ -309,9 +317,12 @@ class Turn:
 
     def _unwanted(self, session: Session, done: Mapping[UUID, Outcome]) -> list[str]:
         """What was made after the job's end. What somebody else may have made as well, and noted, stays: it
-        has the same name.
+        has the same name. So after a retry all of it stays: it is being made once more.
         """
         folder, found = ids.folder(self.job_id), []
+        job = session.get(Job, self.job_id)
+        if job is not None and job.run != self.run:
+            return []
         for item_id, outcome in done.items():
             item = session.get(MediaItem, item_id)
             if isinstance(outcome, Made) and (item is None or item.key is None):
@@ -394,8 +405,9 @@ def _claimed_until() -> datetime:
     return now() + CLAIM
 
 
-def _host(url: str) -> str:
-    return (urlsplit(url).hostname or "").lower()
+def _host(item: MediaItem) -> str:
+    """Empty for uploads."""
+    return (urlsplit(item.source_url or "").hostname or "").lower()
 
 
 def _folder(item: MediaItem) -> str:

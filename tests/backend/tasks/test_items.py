@@ -9,7 +9,8 @@ import pytest
 
 from backend import rescue, resources
 from backend.errors import StorageUnavailable
-from backend.jobs import items, queries, store
+from backend.jobs import ids, items, queries, store
+from backend.jobs.faults import Fault
 from backend.jobs.items import ATTEMPTS, LOSSES, Outcome, Source
 from backend.jobs.models import MediaItem, Status
 from backend.tasks import items as tasks
@@ -244,6 +245,24 @@ def test_no_host_is_asked_for_more_than_its_share(
     assert len(again.step({}, 4)) == 1
 
 
+def test_a_busy_host_is_asked_for_a_place_once(
+    place: Workplace, make_job: MakeJob, host: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = job_of(place, make_job, *(f"{host.url}/{index}" for index in range(50)))
+    turn = turn_of(place, job_id)
+    assert turn.begin()
+    asked: list[str] = []
+    take = place.parts.signals.take_place
+
+    def counted(where: str, who: str, places: int, seconds: int) -> bool:
+        asked.append(where)
+        return take(where, who, places, seconds)
+
+    monkeypatch.setattr(place.parts.signals, "take_place", counted)
+    assert len(turn.step({}, 8)) == 2
+    assert len(asked) == 3
+
+
 def test_a_store_of_places_that_is_away_is_no_reason_to_wait(
     place: Workplace, make_job: MakeJob, host: ScriptedServer
 ) -> None:
@@ -348,3 +367,79 @@ def test_a_mistake_of_ours_is_one_items(
     work(turn)
     bad, good = rows(place, job_id)
     assert (bad.error_code, good.status) == ("internal", Status.COMPLETED)
+
+
+# -- what comes late or twice -------------------------------------------------------------------------
+
+
+def uploaded_job_of(place: Workplace, make_job: MakeJob, *pictures: bytes) -> UUID:
+    asked = {"scale": 1.0, "thumbnail_sizes": [32], "priority": "normal"}
+    job_id = make_job(pipeline="uploads", input=asked, total=len(pictures), takes_files=True)
+    with place.parts.db.session_scope() as session:
+        job = store.lock(session, job_id)
+        assert job is not None
+        items.plan(session, job, [Source(filename="a.jpg") for _ in pictures], now())
+        store.dispatching(job, now())
+    for index, picture in enumerate(pictures):
+        place.parts.storage.put(ids.upload_key(job_id, index), picture, "application/octet-stream")
+    return job_id
+
+
+def test_a_message_that_comes_twice_is_one_worker(
+    place: Workplace, make_job: MakeJob, host: ScriptedServer
+) -> None:
+    # Given a turn that a worker has begun with, and its message once more: the connection was lost
+    job_id = job_of(place, make_job, f"{host.url}/a", f"{host.url}/b")
+    first = turn_of(place, job_id)
+    assert first.begin()
+    begun = first.step({}, 1)
+    first.step({begun[0].id: first.process(begun[0])}, 0)
+    next_turn, _, _ = first.hand_over()
+    worker = turn_of(place, job_id, next_turn)
+    assert worker.begin()
+    [item] = worker.step({}, 1)
+    # Then nobody else begins with it
+    assert not turn_of(place, job_id, next_turn).begin()
+    assert worker.step({item.id: worker.process(item)}, 1) == []
+    assert worker.is_over
+
+
+def test_what_has_ended_stays_as_it_is(place: Workplace, make_job: MakeJob) -> None:
+    # Given an item that is made, and whose file as it came is gone
+    job_id = uploaded_job_of(place, make_job, PICTURE, PICTURE)
+    turn = turn_of(place, job_id)
+    assert turn.begin()
+    first, second = turn.step({}, 2)
+    assert turn.step({first.id: turn.process(first)}, 0) == []
+    # When the same is told of it once more
+    turn.step({first.id: turn.process(first), second.id: turn.process(second)}, 0)
+    # Then the first word holds
+    assert [item.status for item in rows(place, job_id)] == [Status.COMPLETED, Status.COMPLETED]
+    assert place.job(job_id).status is Status.COMPLETED
+
+
+def test_a_worker_of_an_earlier_run_spoils_nothing(place: Workplace, make_job: MakeJob) -> None:
+    # Given a worker that is at it still when the job has failed, and is retried
+    job_id = uploaded_job_of(place, make_job, PICTURE)
+    late = turn_of(place, job_id)
+    assert late.begin()
+    [item] = late.step({}, 1)
+    outcome = late.process(item)
+    with place.parts.db.session_scope() as session:
+        store.fail(session, job_id, Fault("deadline", "", retryable=True), now())
+        job = store.lock(session, job_id)
+        assert job is not None
+        store.retry(session, job, now(), timedelta(hours=1))
+    # And another, which has made the same, and not noted it yet
+    turn = Turn(place.parts, job_id, 2, uuid4().hex)
+    expire_claim(place, job_id)
+    assert turn.begin()
+    [again] = turn.step({}, 1)
+    made = turn.process(again)
+    # When the first comes back
+    assert late.step({item.id: outcome}, 1) == []
+    turn.step({again.id: made}, 1)
+    # Then what is noted is stored
+    [row] = rows(place, job_id)
+    assert row.status is Status.COMPLETED
+    assert row.key in stored(place)
