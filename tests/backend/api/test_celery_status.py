@@ -10,7 +10,9 @@ from backend.jobs.faults import Fault
 from backend.jobs.models import Status
 from tests.backend.api.conftest import Server
 from tests.backend.api.test_jobs import now, plan, submit
+from tests.backend.api.test_uploads import work
 from tests.backend.conftest import report
+from tests.backend.images.samples import encode, quarters
 from tests.backend.jobs.test_store import failure, generated, saved
 
 
@@ -74,7 +76,7 @@ def test_the_output_of_a_job_without_images(api: httpx.Client, server: Server) -
         job = store.begin(session, job_id, now())
         assert job is not None
         store.complete(session, job, {"prompts": ["p"]}, now())
-    result = {"images": [], "failed": [], "output": {"prompts": ["p"]}}
+    result = {"images": [], "items": [], "failed": [], "output": {"prompts": ["p"]}}
     assert status_of(api, job_id) == ("SUCCESS", result)
 
 
@@ -83,3 +85,15 @@ def test_what_is_no_job_of_ones_own(api: httpx.Client, path: str) -> None:
     answer = api.get(path)
     assert answer.status_code == (422 if path.endswith("/x") else 404)
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_files_that_became_images_and_those_that_did_not(api: httpx.Client, server: Server) -> None:
+    good, bad = encode(quarters(64, 32)), b"<html>"
+    files = [("files", ("good.png", good)), ("files", ("bad.png", bad))]
+    task_id = api.post("/v1/uploads", files=files).json()["task_id"]
+    assert api.get(f"/status/{task_id}").json() == {"task_id": task_id, "status": "PENDING", "result": None}
+    work(server, task_id)
+    answer = api.get(f"/status/{task_id}").json()
+    assert answer["status"] == "SUCCESS"
+    assert [item["filename"] for item in answer["result"]["items"]] == ["good.png"]
+    assert [one["code"] for one in answer["result"]["failed"]] == ["image_unreadable"]
