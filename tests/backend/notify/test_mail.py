@@ -142,7 +142,11 @@ def test_whatever_a_job_holds_its_letter_can_be_written() -> None:
     image = DATA["images"][0] | {"prompt": "x" * 9000 + "\x00\ud7ff\u2028", "url": "javascript:alert(1)"}
     for data in (
         {"images": [image] * 100},
-        {"images": [], "items": [image] * 100, "output": {"a\r\nBcc: eve@x.y": "\x00" * 9000, "b": [None] * 9000}},
+        {
+            "images": [],
+            "items": [image] * 100,
+            "output": {"a\r\nBcc: eve@x.y": "\x00" * 9000, "b": [None] * 9000},
+        },
         {
             "images": [],
             "progress": {"completed": 0, "total": 0},
