@@ -125,10 +125,11 @@ def _open_notifier(settings: Settings) -> Notifier:
         allow_private=settings.webhook_allow_private,
         allow_http=settings.webhook_allow_http,
     )
-    return SchemeNotifier({"mailto": _open_mail(settings)}, otherwise=webhook)
+    return SchemeNotifier({"mailto": open_mail(settings)}, otherwise=webhook)
 
 
-def _open_mail(settings: Settings) -> Notifier:
+def open_mail(settings: Settings) -> MailNotifier | NoMail:
+    """What writes letters. Raises `ConfigurationError`."""
     if not settings.smtp_host:
         return NoMail()
     return MailNotifier(

@@ -50,9 +50,8 @@ def items_table(job: Job) -> Table:
     for item in job.items:
         error = f"{item.error.code}: {item.error.message}" if item.error else ""
         size = f"{item.width}x{item.height}" if item.width else ""
-        table.add_row(
-            f"{item.index + 1:02}", _status(item.status), escape(item.name), size, _cell(item.bytes), escape(error)
-        )  # fmt: skip
+        about = _status(item.status), escape(item.name), size, _cell(item.bytes), escape(error)
+        table.add_row(f"{item.index + 1:02}", *about)
     return table
 
 

@@ -98,5 +98,6 @@ def _adapters(settings: Settings, broker_url: str, result_url: str, api_url: str
     try:
         yield from services.storage(resources.storage, settings, api_runs=bool(api_url))
         yield services.llm(resources.llm, settings)
+        yield from services.mail(settings)
     finally:
         resources.close()

@@ -16,8 +16,10 @@ from backend import keys
 from backend.db import Database
 from backend.doctor.findings import Finding, fail, off, ok, warn
 from backend.doctor.variables import masked
-from backend.errors import DatabaseUnavailable, FanfareError, LLMError, StorageError
+from backend.errors import DatabaseUnavailable, FanfareError, LLMError, NotifyError, StorageError
 from backend.llm.base import LLM
+from backend.notify.mail import MailNotifier
+from backend.resources import open_mail
 from backend.serving import is_loopback
 from backend.settings import Settings
 from backend.sign_in import key_set
@@ -106,6 +108,20 @@ def _redis_configuration(client: "redis.Redis") -> Iterator[Finding]:
     if configured["appendonly"] != "yes":
         text = "appendonly is off: a restart loses the queue (the sweep finds the jobs again, later)"
         yield warn("result store", text, "Set appendonly yes.")
+
+
+def mail(settings: Settings) -> Iterator[Finding]:
+    """Does the mail server, if there is one, let us in."""
+    notifier = open_mail(settings.model_copy(update={"webhook_timeout_s": TIMEOUT_S}))
+    if not isinstance(notifier, MailNotifier):
+        return
+    where = f"{settings.smtp_host}:{settings.smtp_port}"
+    try:
+        notifier.check()
+    except NotifyError as exc:
+        yield fail("mail", f"{where}: {exc.detail}", "Check FANFARE_SMTP_HOST and the others beside it.")
+        return
+    yield ok("mail", f"{where}, as {settings.smtp_from}")
 
 
 def storage(adapter: Storage, settings: Settings, *, api_runs: bool) -> Iterator[Finding]:

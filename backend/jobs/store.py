@@ -9,7 +9,7 @@ return. None of them commits; none of them sends anything.
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -96,9 +96,14 @@ def _job_data(job: Job, fault: Fault | None = None) -> dict[str, Any]:
     return {
         "status": job.status.value,
         "error": fault.as_dict() if fault else None,
-        "started_at": job.started_at.isoformat() if job.started_at else None,
-        "completed_at": job.completed_at.isoformat() if job.completed_at else None,
+        "started_at": _as_text(job.started_at),
+        "completed_at": _as_text(job.completed_at),
     }
+
+
+def _as_text(moment: datetime | None) -> str | None:
+    """As the views write it."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if moment else None
 
 
 def _record_job(

@@ -41,6 +41,13 @@ class MailNotifier:
         """Refuses what is no address, or not among those that may be written to. Nobody is asked."""
         self._recipient(url)
 
+    def check(self) -> None:
+        """Raises `NotifyError` if the mail server takes no letters of ours. None is sent."""
+        smtp.check(
+            self._server, hello=self._sender.domain, deadline=Deadline(self._timeout_s),
+            ssl_context=self._ssl_context,
+        )  # fmt: skip
+
     def send(self, notification: Notification) -> int:
         """Hands over one letter; the mail server's status. Whether it will be read is not known then."""
         recipient = self._recipient(notification.url)

@@ -52,6 +52,17 @@ def send(
     return ACCEPTED
 
 
+def check(server: MailServer, *, hello: str, deadline: Deadline, ssl_context: ssl.SSLContext) -> None:
+    """Greets it, secures the connection and logs in, and sends nothing. Raises as `send`."""
+    with _translated():
+        client = _Client(server, hello, deadline, ssl_context)
+        try:
+            client.begin()
+            client.ehlo_or_helo_if_needed()
+        finally:
+            client.leave()
+
+
 class _Client(smtplib.SMTP):
     """smtplib's, on a wire of ours: its own timeout is for each read, and who drips holds it for ever."""
 

@@ -4,6 +4,7 @@ import logging
 import random
 import time
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -11,9 +12,9 @@ from sqlalchemy.orm import Session
 from backend import resources, views
 from backend.celery_app import BROKER_ERRORS, app
 from backend.errors import DeliveryFailed, NotifyError, StorageUnavailable, TargetGone, TargetRefused
-from backend.jobs import deliveries, endpoints, ids, queries
+from backend.jobs import deliveries, endpoints, ids, items, queries
 from backend.jobs.deliveries import Claim, Outcome
-from backend.jobs.models import Job, WebhookDelivery
+from backend.jobs.models import Job, JobEvent, WebhookDelivery
 from backend.notify import secrets
 from backend.notify.base import Notification
 from backend.queue_depths import queue_depths
@@ -103,14 +104,14 @@ def _notification(parts: Resources, claim: Claim, job: Job, receiver: Receiver) 
     """Outside the transaction: the storage may have to be asked for URLs."""
     (url, signing), event = receiver, claim.event
     try:
-        told = views.as_json(views.render(parts, job))
+        told = views.as_json(views.render(parts, job)) | _details(parts, job, event)
     except StorageUnavailable as exc:
         raise DeliveryFailed(NO_URLS) from exc
     return Notification(
         id=ids.webhook_id(job.id, event.seq),
         type=event.type,
         timestamp=event.created_at,
-        data=told | _as_it_was(event.type, event.data),
+        data=told,
         url=url,
         secrets=signing,
     )
@@ -131,9 +132,17 @@ def _receiver(parts: Resources, session: Session, delivery: WebhookDelivery, job
     )
 
 
-def _as_it_was(event_type: str, data: dict[str, object]) -> dict[str, object]:
-    """A job event tells the job's state when it happened, not when it is delivered."""
-    return data if event_type.startswith("job.") else {}
+def _details(parts: Resources, job: Job, event: JobEvent) -> dict[str, Any]:
+    """A job's event tells the job's state when it happened, not when it is delivered; an item's, which item:
+    of thousands, the job's view has the first.
+    """
+    if event.type.startswith("job."):
+        return event.data
+    if not event.type.startswith("item."):
+        return {}
+    with parts.db.read_scope() as session:
+        item = items.by_index(session, job.id, [event.data["index"]]).get(event.data["index"])
+    return {"item": views.as_json(views.render_item(parts, item, job))} if item else {}
 
 
 def _note_failure(parts: Resources, claim: Claim, failure: NotifyError, outcome: Outcome) -> None:

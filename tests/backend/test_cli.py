@@ -114,7 +114,8 @@ def test_a_job_of_files_is_shown_with_what_became_of_each(
 ) -> None:
     # Given a job of more files than its view has
     items = [
-        {"index": 0, "status": "completed", "filename": "shop.jpg", "width": 800, "height": 600, "bytes": 4711},
+        {"index": 0, "status": "completed", "filename": "shop.jpg",
+         "width": 800, "height": 600, "bytes": 4711},
         {"index": 1, "status": "failed", "source_url": "https://shop.example/[b].png",
          "error": {"code": "source_unavailable", "message": "shop.example answered 404."}},
     ]  # fmt: skip

@@ -1,5 +1,6 @@
 """Deliveries from the row to the receiver, which really listens, and back into the log."""
 
+import json
 import socket
 import time
 from collections.abc import Iterator
@@ -14,8 +15,10 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from backend import resources, webhooks
 from backend.errors import Conflict
-from backend.jobs import deliveries, store
+from backend.jobs import deliveries, items, store
 from backend.jobs.deliveries import DeliveryStatus
+from backend.jobs.faults import Fault
+from backend.jobs.items import Source
 from backend.jobs.models import WebhookAttempt, WebhookDelivery
 from backend.tasks import notify
 from backend.tasks.notify import deliver_webhook
@@ -136,6 +139,32 @@ def test_a_storage_that_signs_no_urls_now_is_waited_for_and_holds_up_nobody(
         make_due(place)
         deliver(place)
         assert len(listening.received) == 1
+
+
+def test_of_thousands_of_items_the_one_is_told(
+    place: Workplace, make_job: MakeJob, listening: Receiver
+) -> None:
+    # Given a job whose view has not all of its items
+    add_endpoint(place, url_of(listening), "item.failed")
+    last = items.SHOWN + 1
+    sources = [Source(url=f"https://shop.example/{index}.png") for index in range(last + 1)]
+    job_id = make_job(pipeline="uploads", takes_files=True, total=len(sources))
+    with place.parts.db.session_scope() as session:
+        job = store.lock(session, job_id)
+        assert job is not None
+        items.plan(session, job, sources, datetime.now(UTC))
+        found = items.by_index(session, job_id, [last])[last]
+        items.end(
+            session, job, found, Fault("image_unreadable", "No image.", retryable=False), datetime.now(UTC)
+        )
+    # When the end of the last one is told
+    deliver(place)
+    # Then it is in what is told
+    (told,) = listening.received
+    data = json.loads(told.body)["data"]
+    assert len(data["items"]) == items.SHOWN
+    assert (data["item"]["index"], data["item"]["status"]) == (last, "failed")
+    assert data["item"]["error"]["code"] == "image_unreadable"
 
 
 # -- whom, and signed by what -------------------------------------------------------------------------
