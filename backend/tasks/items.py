@@ -11,11 +11,12 @@ import math
 import random
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
@@ -28,6 +29,7 @@ from backend import images, resources
 from backend.celery_app import BROKER_ERRORS, app
 from backend.errors import (
     BrokerUnavailable,
+    DatabaseUnavailable,
     FanfareError,
     ImageUnreadable,
     ObjectNotFound,
@@ -60,10 +62,14 @@ LOOK_AHEAD = 100  # items that may be begun, while hosts of others have no place
 CLAIM = timedelta(seconds=20)  # renewed as long as the worker lives
 BEAT_S = 3.0  # at least so often
 PLACE_MARGIN_S = 30  # beyond the longest download, after which a host's place is free again
-HOSTS_BUSY_S = 1.0
+HOSTS_BUSY_S = 1
 SHOWN_EVERY_S = 1.0  # to count all that a job has takes the longer, the more it has
 STORAGE_AWAY_S = 5.0
+DATABASE_AWAY_S = 60.0  # for longer than a restart takes
+DATABASE_ASKED_AGAIN_S = 1.0
 LONGEST_WAIT_S = 300
+
+Changed = TypeVar("Changed")
 
 _decoding = threading.BoundedSemaphore(DECODED_AT_ONCE)
 
@@ -97,7 +103,7 @@ def _work(task: JobTask, turn: "Turn") -> None:
             done = {item_id: future.result() for future, item_id in running.items() if future.done()}
             running = {future: item_id for future, item_id in running.items() if item_id not in done}
             room = 0 if time.monotonic() > until else SIDE_BY_SIDE - len(running)
-            for item in turn.step(done, room):
+            for item in _patiently(partial(turn.step, done, room)):
                 running[pool.submit(turn.process, item)] = item.id
             if done and not turn.is_over and time.monotonic() - shown_at >= SHOWN_EVERY_S:
                 _show_progress(task, turn)
@@ -107,6 +113,21 @@ def _work(task: JobTask, turn: "Turn") -> None:
             wait(running, timeout=BEAT_S, return_when=FIRST_COMPLETED)
     if not turn.is_over:
         _send_on(turn)
+
+
+def _patiently(change: Callable[[], Changed]) -> Changed:
+    """Tries again while the database is away for a little: what was made is not made anew for that, and its
+    worker not taken for dead. Raises `DatabaseUnavailable` where that lasts.
+    """
+    until = time.monotonic() + DATABASE_AWAY_S
+    while True:
+        try:
+            return change()
+        except DatabaseUnavailable as exc:
+            if time.monotonic() > until:
+                raise
+            log.warning("a turn waits for the database: %s", exc.detail)
+            time.sleep(DATABASE_ASKED_AGAIN_S)
 
 
 def _show_progress(task: JobTask, turn: "Turn") -> None:
@@ -125,7 +146,7 @@ def _show_progress(task: JobTask, turn: "Turn") -> None:
 
 def _send_on(turn: "Turn") -> None:
     """To the end of the queue. Raises `BrokerUnavailable`: the sweep does it then."""
-    next_turn, wait_s, priority = turn.hand_over()
+    next_turn, wait_s, priority = _patiently(turn.hand_over)
     try:
         process_items.apply_async(
             kwargs={"job_id": str(turn.job_id), "run": turn.run, "turn": next_turn},
@@ -189,7 +210,10 @@ class Turn:
         return True
 
     def step(self, done: Mapping[UUID, Outcome], room: int) -> list[MediaItem]:
-        """Writes down how items went, and takes others in hand, at most `room`."""
+        """Writes down how items went, and takes others in hand, at most `room`.
+
+        May be done once more, where the database did not say whether it was done.
+        """
         self._in_hand -= done.keys()
         self._leave_hosts(done)
         with self._parts.db.session_scope() as session:
@@ -203,6 +227,7 @@ class Turn:
                 useless = self._end_items(session, job, done)
                 self.is_over = store.end_items(session, job, now(), self._parts.settings.job_ttl)
                 begun = [] if self.is_over else self._begin_items(session, job, room)
+        self._in_hand.update(item.id for item in begun)
         self._delete(useless)
         if job is not None:
             notify.kick(self._parts, job)
@@ -213,9 +238,11 @@ class Turn:
         with self._parts.db.read_scope() as session:
             return items.counts(session, self.job_id)
 
-    def hand_over(self) -> tuple[str, float, int]:
-        """Who may go on, in how many seconds, and how urgent that is."""
-        next_turn, wait_s = uuid4().hex, 0.0
+    def hand_over(self) -> tuple[str, int, int]:
+        """Who may go on, in how many seconds (whole ones: on RabbitMQ nothing waits for less), and how urgent
+        that is.
+        """
+        next_turn, wait_s = uuid4().hex, 0
         with self._parts.db.session_scope() as session:
             job = store.lock(session, self.job_id)
             if job is None or job.claimed_by != self._name:
@@ -224,7 +251,7 @@ class Turn:
             if self._hosts_busy:
                 wait_s = HOSTS_BUSY_S
             elif due_at := items.next_due(session, job.id):
-                wait_s = max((due_at - now()).total_seconds(), 0.0)
+                wait_s = max(math.ceil((due_at - now()).total_seconds()), 0)
             job.claimed_by, job.claimed_until = next_turn, _claimed_until() + timedelta(seconds=wait_s)
             job.updated_at = now()
             band = fairness.band_of_job(session, job)
@@ -239,7 +266,6 @@ class Turn:
             self._alone = again is not None
             if again:
                 self._enter_host(again)  # it may still have the place of the one that is gone
-                self._in_hand.add(again.id)
                 return [again]
         if self._alone or not room:
             return begun
@@ -253,7 +279,6 @@ class Turn:
             else:
                 busy.add(_host(item))
         self._hosts_busy = bool(busy)
-        self._in_hand.update(item.id for item in begun)
         return begun
 
     def _enter_host(self, item: MediaItem) -> bool:
@@ -281,10 +306,15 @@ class Turn:
 
     def _end_items(self, session: Session, job: Job, done: Mapping[UUID, Outcome]) -> list[str]:
         """Writes it down; the keys of what is stored and not needed any more."""
-        useless: list[str] = []
         found = [session.get_one(MediaItem, item_id) for item_id in done]
-        found = [item for item in found if item.status is Status.IN_PROGRESS]  # the first word holds
-        for item in sorted(found, key=lambda one: one.product_id or job.id):  # as others lock products
+        # They may hold what the images do not any more, such as where they were taken.
+        useless = [
+            ids.upload_key(job.id, item.index)
+            for item in found
+            if item.source_url is None and isinstance(done[item.id], Made)
+        ]
+        unwritten = [item for item in found if item.status is Status.IN_PROGRESS]
+        for item in sorted(unwritten, key=lambda one: one.product_id or job.id):  # as others lock products
             outcome = done[item.id]
             if item.product_id and isinstance(outcome, Made):
                 outcome, replaced = self._record(session, item, item.product_id, outcome)
@@ -295,9 +325,6 @@ class Turn:
                 products.record_failure(
                     session, item.product_id, item.source_url or "", fault, job_id=job.id, now=now()
                 )
-            if isinstance(outcome, Made) and item.source_url is None:
-                # It may hold what the image does not any more, such as where it was taken.
-                useless.append(ids.upload_key(job.id, item.index))
         return useless
 
     def _record(

@@ -15,6 +15,7 @@ import pytest
 
 from backend.errors import FanfareError, ObjectNotFound, StorageUnavailable
 from backend.storage.s3 import CACHE_CONTROL, S3Storage
+from tests.gpu_worker import http_server
 from tests.s3_server import S3Server
 from tests.services import free_port
 from tests.storage.scripted_s3 import Answer, cuts, drips, fails, says, scripted_s3
@@ -171,13 +172,19 @@ def test_no_url_outlives_what_s3_allows(s3_storage: S3Storage) -> None:
     assert (signed.expires_at - datetime.now(signed.expires_at.tzinfo)).days <= 7
 
 
-def test_browsers_may_keep_what_is_stored(s3_storage: S3Storage) -> None:
-    s3_storage.put(KEY, b"x", "image/png")
+@pytest.mark.parametrize(
+    ("public", "kept"),
+    [(False, "private, max-age=604800, immutable"), (True, "public, max-age=31536000, immutable")],
+)
+def test_what_is_stored_may_be_kept(s3_server: S3Server, public: bool, kept: str) -> None:
+    with http_server.ScriptedServer() as server:
+        server.script([http_server.Answer(headers={"ETag": '"1"'})])
+        s3_server.storage(endpoint_url=server.url).put(KEY, b"x", "image/png", public=public)
+        [seen] = server.seen
+    assert (seen.headers["content-type"], seen.headers["cache-control"]) == ("image/png", kept)
 
-    assert httpx.head(s3_storage.download_url(KEY, expires_in=60).url).status_code in (
-        200,
-        403,
-    )  # a GET's signature is not for HEAD
+
+def test_browsers_may_keep_what_nodes_store(s3_storage: S3Storage) -> None:
     upload = s3_storage.upload_url(KEY, content_type="image/png", max_bytes=10, expires_in=60)
     assert upload.headers["Cache-Control"] == CACHE_CONTROL
 

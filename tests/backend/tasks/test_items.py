@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from backend import rescue, resources
-from backend.errors import StorageUnavailable
+from backend.errors import DatabaseUnavailable, StorageUnavailable
 from backend.jobs import ids, items, queries, store
 from backend.jobs.faults import Fault
 from backend.jobs.items import ATTEMPTS, LOSSES, Outcome, Source
@@ -443,3 +443,51 @@ def test_a_worker_of_an_earlier_run_spoils_nothing(place: Workplace, make_job: M
     [row] = rows(place, job_id)
     assert row.status is Status.COMPLETED
     assert row.key in stored(place)
+def test_what_was_written_is_not_written_again(
+    place: Workplace, make_job: MakeJob, host: ScriptedServer
+) -> None:
+    # Given a database that went away before it had said that all was written
+    job_id = job_of(place, make_job, f"{host.url}/a", f"{host.url}/b")
+    turn = turn_of(place, job_id)
+    assert turn.begin()
+    [item, _] = turn.step({}, 2)
+    done = {item.id: turn.process(item)}
+    assert turn.step(done, 0) == []
+    before = place.job(job_id).last_event
+    # When the worker tries again, then nothing is told twice
+    assert turn.step(done, 0) == []
+    assert not turn.is_over
+    assert place.job(job_id).last_event == before
+    assert turn.counts == {Status.COMPLETED: 1, Status.IN_PROGRESS: 1}
+
+
+def test_a_database_that_is_away_for_a_while_is_waited_for(
+    place: Workplace, make_job: MakeJob, host: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = job_of(place, make_job, f"{host.url}/a")
+    monkeypatch.setattr(resources, "current", lambda: place.parts)
+    monkeypatch.setattr(tasks, "DATABASE_ASKED_AGAIN_S", 0.01)
+    real, away = Turn.step, [DatabaseUnavailable(), DatabaseUnavailable()]
+
+    def step(turn: Turn, done: Mapping[UUID, Outcome], room: int) -> list[MediaItem]:
+        if done and away:
+            raise away.pop()
+        return real(turn, done, room)
+
+    monkeypatch.setattr(Turn, "step", step)
+    done = process_items.apply(kwargs={"job_id": str(job_id), "run": 1}, task_id=str(job_id))
+    assert done.get()["completed"] == 1
+    assert away == []
+    assert len(host.seen) == 1
+
+
+def test_the_next_turn_is_due_in_whole_seconds(
+    place: Workplace, make_job: MakeJob, host: ScriptedServer
+) -> None:
+    # On RabbitMQ nothing waits for less, and to ask for it is an error
+    job_id = job_of(place, make_job, f"{host.url}/a")
+    turn = turn_of(place, job_id)
+    assert turn.begin()
+    change(place, job_id, due_at=now() + timedelta(seconds=0.9))
+    wait_s = turn.hand_over()[1]
+    assert (wait_s, type(wait_s)) == (1, int)
