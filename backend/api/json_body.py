@@ -31,16 +31,20 @@ class StrictRequest(Request):
 
     async def json(self) -> Any:  # noqa: ANN401 - JSON
         """The body. Raises `json.JSONDecodeError`, which becomes a 400."""
-        body = await self.body()
-        try:
-            text = body.decode("utf-8")
-            value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
-            _check(value, MAX_DEPTH)
-        except json.JSONDecodeError:
-            raise
-        except (ValueError, RecursionError) as exc:
-            raise json.JSONDecodeError(str(exc), "", 0) from exc
-        return value
+        return strict_json(await self.body())
+
+
+def strict_json(given: bytes | str) -> Any:  # noqa: ANN401 - JSON
+    """What it says. Raises `json.JSONDecodeError`, whatever is wrong with it."""
+    try:
+        text = given if isinstance(given, str) else given.decode("utf-8")
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        _check(value, MAX_DEPTH)
+    except json.JSONDecodeError:
+        raise
+    except (ValueError, RecursionError) as exc:
+        raise json.JSONDecodeError(str(exc), "", 0) from exc
+    return value
 
 
 class StrictRoute(APIRoute):
