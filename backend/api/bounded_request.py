@@ -5,12 +5,21 @@ from collections.abc import AsyncGenerator
 from typing import cast
 
 from fastapi import Request
+from python_multipart.multipart import parse_options_header
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from backend.errors import PayloadTooLarge, UploadTimedOut
 
 IDLE_S = 60  # a connection that is gone without a word is noticed by its silence only
+
+_UTF8 = {b"utf-8", b"utf8", b"us-ascii"}
+
+
+def is_utf8(content_type: str) -> bool:
+    """Whether it names no other encoding: Python knows many, and not all make text that can be answered."""
+    _, parameters = parse_options_header(content_type)
+    return parameters.get(b"charset", b"utf-8").strip().lower() in _UTF8
 
 
 class BoundedRequest(Request):

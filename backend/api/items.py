@@ -41,7 +41,7 @@ def list_job_items(
     with resources.db.read_scope() as session:
         job = present.find(session, task_id, owner)
         found = items.page(session, job.id, limit + 1, status=status, after=cursor)
-        results = [views.render_item(resources, item, job) for item in found[:limit]]
+    results = [views.render_item(resources, item, job) for item in found[:limit]]
     more = len(found) > limit
     return ItemPage(results=results, next=_next(request, resources, results[-1].index) if more else None)
 

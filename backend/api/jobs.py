@@ -170,7 +170,8 @@ def list_jobs(
             request, resources.settings.public_url, at, limit,
             lambda most: queries.page(session, owner, wanted, most, before=at.before, after=at.after),
         )  # fmt: skip
-        results = present.present_all(resources, session, page.rows)
+        waits = [present.why_waiting(resources, session, job) for job in page.rows]
+    results = present.present_all(resources, page.rows, waits)
     return JobPage(results=results, next=page.next, previous=page.previous)
 
 

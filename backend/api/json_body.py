@@ -11,18 +11,6 @@ from starlette.exceptions import HTTPException
 MAX_DEPTH = 32
 
 
-def parse(body: bytes) -> Any:  # noqa: ANN401 - JSON
-    """What is in it. Raises `json.JSONDecodeError`."""
-    try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite)
-        _check(value, MAX_DEPTH)
-    except json.JSONDecodeError:
-        raise
-    except (ValueError, RecursionError) as exc:
-        raise json.JSONDecodeError(str(exc), "", 0) from exc
-    return value
-
-
 class StrictRequest(Request):
     """A request whose `json()` takes only what every other JSON reader would take, too."""
 
@@ -43,7 +31,20 @@ class StrictRequest(Request):
 
     async def json(self) -> Any:  # noqa: ANN401 - JSON
         """The body. Raises `json.JSONDecodeError`, which becomes a 400."""
-        return parse(await self.body())
+        return strict_json(await self.body())
+
+
+def strict_json(given: bytes | str) -> Any:  # noqa: ANN401 - JSON
+    """What it says. Raises `json.JSONDecodeError`, whatever is wrong with it."""
+    try:
+        text = given if isinstance(given, str) else given.decode("utf-8")
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        _check(value, MAX_DEPTH)
+    except json.JSONDecodeError:
+        raise
+    except (ValueError, RecursionError) as exc:
+        raise json.JSONDecodeError(str(exc), "", 0) from exc
+    return value
 
 
 class StrictRoute(APIRoute):

@@ -41,14 +41,14 @@ def read_with_version(resources: Resources, job_id: UUID, owner: str) -> tuple[v
     return view, queries.version_of(job)
 
 
-def present_all(resources: Resources, session: Session, jobs: Sequence[Job]) -> list[views.Job]:
-    """Views of several jobs."""
+def present_all(
+    resources: Resources, jobs: Sequence[Job], waits: Sequence[WaitingFor | None]
+) -> list[views.Job]:
+    """Views of several jobs, and why each waits. Outside of the session: the storage may have to be asked."""
     fractions = views.fractions_of(resources, jobs)
     return [
-        views.render(
-            resources, job, fractions=fractions.get(job.id), waiting_for=why_waiting(resources, session, job)
-        )
-        for job in jobs
+        views.render(resources, job, fractions=fractions.get(job.id), waiting_for=waiting_for)
+        for job, waiting_for in zip(jobs, waits, strict=True)
     ]
 
 

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from backend import views
 from backend.api import product_images
-from backend.api.bounded_request import BoundedRequest
+from backend.api.bounded_request import BoundedRequest, is_utf8
 from backend.api.dependencies import OwnerDep, RatedOwnerDep, ResourcesDep
 from backend.api.documentation import header, problems
 from backend.errors import Conflict, InvalidRequest, UnsupportedMediaType
@@ -152,21 +152,17 @@ def _take(resources: Resources, owner: str, file: BinaryIO) -> ProductImport:
 async def _received(request: Request, resources: Resources) -> AsyncIterator[BinaryIO]:
     """The table that the request holds, whole and on disk. Raises what is wrong with the request."""
     bounded = BoundedRequest(request, resources.settings.max_import_bytes, "A table")
-    kind, _, parameters = request.headers.get("content-type", "").lower().partition(";")
-    if kind.strip() == "multipart/form-data":
+    content_type = request.headers.get("content-type", "")
+    kind = content_type.lower().partition(";")[0].strip() if is_utf8(content_type) else ""
+    if kind == "multipart/form-data":
         async with _form_file(bounded) as file:
             yield file
-    elif kind.strip() == "text/csv" and _is_utf8(parameters):
+    elif kind == "text/csv":
         with SpooledTemporaryFile(HELD_IN_MEMORY) as spooled:
             await _spool(bounded, spooled)
             yield cast("BinaryIO", spooled)
     else:
         raise UnsupportedMediaType("A table comes as text/csv in UTF-8, or as `file` of multipart/form-data.")
-
-
-def _is_utf8(parameters: str) -> bool:
-    _, given, charset = parameters.partition("charset=")
-    return not given or charset.partition(";")[0].strip(' "') in ("utf-8", "utf8", "us-ascii")
 
 
 @asynccontextmanager

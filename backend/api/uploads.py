@@ -16,10 +16,10 @@ from starlette.exceptions import HTTPException
 
 from backend import submit, views
 from backend.api import present
-from backend.api.bounded_request import BoundedRequest
+from backend.api.bounded_request import BoundedRequest, is_utf8
 from backend.api.dependencies import RatedOwnerDep, ResourcesDep
 from backend.api.documentation import job_links, problems
-from backend.api.json_body import StrictRequest, is_json, parse
+from backend.api.json_body import StrictRequest, is_json, strict_json
 from backend.api.pipelines import CancelAfter, IdempotencyKey, accepted, accepted_as, seconds
 from backend.errors import (
     FieldError,
@@ -133,6 +133,8 @@ async def _received(request: Request, settings: Settings) -> FormData:
     """The form; its files are on disk. Raises what is wrong with it as a whole."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
         raise UnsupportedMediaType("Send multipart/form-data, or JSON.")
+    if not is_utf8(request.headers["content-type"]):
+        raise UnsupportedMediaType("A form comes in UTF-8.")
     bounded = BoundedRequest(request, settings.max_upload_request_bytes, "A request with files")
     try:
         return await bounded.form(max_files=MAX_FILES, max_fields=1, max_part_size=MAX_OPTIONS_BYTES)
@@ -163,8 +165,8 @@ def _described(file: UploadFile) -> dict[str, Any]:
 
 def _options(text: str) -> dict[str, Any]:
     try:
-        options = parse(text.encode())
-    except ValueError as exc:
+        options = strict_json(text)
+    except json.JSONDecodeError as exc:
         raise _refused("is not JSON", OPTIONS) from exc
     if not isinstance(options, dict) or "files" in options:
         raise _refused("must be a JSON object, without files: they are parts of the form", OPTIONS)

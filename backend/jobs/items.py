@@ -113,6 +113,24 @@ def by_index(session: Session, job_id: UUID, indexes: Iterable[int]) -> dict[int
     return {item.index: item for item in session.scalars(query)}
 
 
+def is_made_elsewhere(session: Session, item: MediaItem) -> bool:
+    """Whether another job has the same image of the same product in hand: what it stores may have the name of
+    what was made before.
+    """
+    query = (
+        sa.select(MediaItem.id)
+        .join(Job, Job.id == MediaItem.job_id)
+        .where(
+            Job.status.in_(OPEN),
+            MediaItem.status == Status.IN_PROGRESS,
+            MediaItem.job_id != item.job_id,
+            MediaItem.product_id == item.product_id,
+            MediaItem.source_url == item.source_url,
+        )
+    )
+    return session.scalar(query.limit(1)) is not None
+
+
 # -- changing -----------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 from celery.canvas import Signature
 from pydantic import AfterValidator, ConfigDict, Field, JsonValue
 
-from backend.errors import Conflict, NotFound
+from backend.errors import Conflict, FieldError, InvalidRequest, NotFound
 from backend.jobs.items import Source
 from backend.jobs.models import Job
 from backend.pipelines.base import MediaRequest, Prepared
@@ -84,7 +84,9 @@ class ProductImagesPipeline:
     request_schema = ProductMediaRequest
 
     def prepare(self, request: ProductMediaRequest, resources: Resources, *, owner: str) -> Prepared:
-        """One item for each image. Raises `NotFound`, or `Conflict` where there is nothing to do."""
+        """One item for each image. Raises `NotFound`, `InvalidRequest` where there would be too many, or
+        `Conflict` where there is nothing to do.
+        """
         given = request.model_dump(mode="json", exclude={"webhook", "metadata"})
         if isinstance(request, OneProductsImages):
             pairs, left = _of_one(resources, request, owner), 0
@@ -115,5 +117,9 @@ def _of_one(resources: Resources, request: OneProductsImages, owner: str) -> lis
         product = store.get(session, request.product_id, owner)
     if product is None:
         raise NotFound("There is no such product.")
-    urls = request.image_urls or [image.input_url for image in product.images]
+    known = [image.input_url for image in product.images]
+    urls = request.image_urls or known
+    if len({*known, *urls}) > fields.MOST_URLS:
+        error = FieldError("#/image_urls", f"with these the product would have more than {fields.MOST_URLS}")
+        raise InvalidRequest("There are too many images.", errors=(error,))
     return [(product.id, url) for url in dict.fromkeys(urls)]

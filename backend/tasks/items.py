@@ -330,7 +330,9 @@ class Turn:
     def _record(
         self, session: Session, item: MediaItem, product_id: UUID, made: Made
     ) -> tuple[Made | Fault, list[str]]:
-        """The pair of input and output; what it replaces is not needed any more."""
+        """The pair of input and output; what it replaces is not needed any more. Where another job may have
+        stored the same anew, and not noted it yet, that is left to `prune`.
+        """
         output = Output(
             key=made.key, content_type=made.content_type, bytes=made.bytes, sha256=made.sha256,
             width=made.width, height=made.height, scale=self._input["scale"], thumbnails=made.thumbnails,
@@ -340,7 +342,7 @@ class Turn:
         )
         if replaced is None:
             return Fault("product_not_found", "The product was deleted.", retryable=False), made.all_keys()
-        return made, replaced
+        return made, [] if replaced and items.is_made_elsewhere(session, item) else replaced
 
     def _unwanted(self, session: Session, done: Mapping[UUID, Outcome]) -> list[str]:
         """What was made after the job's end. What somebody else may have made as well, and noted, stays: it

@@ -180,3 +180,34 @@ A-4,Four,{shop.url}/front.jpg,
     assert again["progress"]["total"] == 2
     same = api.post("/v1/products/import", content=table, headers={"Content-Type": "text/csv"}).json()
     assert (same["unchanged"], same["task_id"]) == (3, None)
+
+
+def test_a_product_gets_no_more_images_than_may_be_said_of_it(api: httpx.Client) -> None:
+    # Given a product with as many as it may have, less one
+    made = product(api, *(f"https://example.com/{index}.jpg" for index in range(199)))
+    where = f"/v1/products/{made['id']}/images"
+    # Then one more is taken, and two are not
+    answer = api.post(where, json={"image_urls": ["https://example.com/a.jpg", "https://example.com/b.jpg"]})
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "#/image_urls")
+    assert api.post(where, json={"image_urls": ["https://example.com/a.jpg"]}).status_code == 202
+
+
+def test_what_another_job_makes_at_the_same_time_is_not_deleted(
+    api: httpx.Client, server: Server, shop: ScriptedServer
+) -> None:
+    # Given an image that was made, and two jobs that make it anew: one smaller, one as it is
+    made = product(api, f"{shop.url}/front.jpg")
+    where = f"/v1/products/{made['id']}/images"
+    work(server, make(api, where, scale=0.5)["task_id"])
+    smaller, same = (UUID(make(api, where, scale=scale)["task_id"]) for scale in (0.25, 0.5))
+    turns = [Turn(server.resources, job_id, 1, "the test") for job_id in (smaller, same)]
+    assert all(turn.begin() for turn in turns)
+    begun = [turn.step({}, 1)[0] for turn in turns]
+    outcomes = [turn.process(item) for turn, item in zip(turns, begun, strict=True)]
+    # When the smaller one is noted first, in place of what the other has stored once more
+    for turn, item, outcome in zip(turns, begun, outcomes, strict=True):
+        turn.step({item.id: outcome}, 1)
+    # Then what is named is there
+    [image] = api.get(f"/v1/products/{made['id']}").json()["images"]
+    assert (image["width"], image["scale"]) == (100, 0.5)
+    assert fetched(image["output_url"]).size == (100, 50)

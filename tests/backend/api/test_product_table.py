@@ -66,6 +66,12 @@ def test_an_export_of_nothing_is_a_table(api: httpx.Client) -> None:
     [
         (TABLE, {"content-type": "application/json"}, 415, "unsupported_media_type"),
         (TABLE, {"content-type": "text/csv; charset=latin-1"}, 415, "unsupported_media_type"),
+        (
+            b"--x--",
+            {"content-type": "multipart/form-data; boundary=x; charset=undefined"},
+            415,
+            "unsupported_media_type",
+        ),
         (TABLE, {}, 415, "unsupported_media_type"),
         (b"", CSV, 422, "invalid_request"),
         (b"lamps\n1\n", CSV, 422, "invalid_request"),

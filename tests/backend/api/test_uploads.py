@@ -162,6 +162,8 @@ def test_options_come_as_json_beside_the_files(api: httpx.Client, server: Server
         (files(("a", b"x")), {"colour": "red"}, "#/colour"),
         (files(("a", b"x")), {"request": '{"thumbnail_sizes": [1]}'}, "#/thumbnail_sizes/0"),
         (files(("a", b"x")), {"request": '{"scale": 2}'}, "#/scale"),
+        (files(("a", b"x")), {"request": '{"scale": NaN}'}, "#/request"),
+        (files(("a", b"x")), {"request": f'{{"metadata": {{"a": {"[" * 50 + "]" * 50}}}}}'}, "#/request"),
         (files(*[("a", b"x")] * 101), None, "#/"),
     ],
 )
@@ -181,6 +183,8 @@ def test_a_form_that_is_none(
         ("text/plain", b"x", 415),
         ("multipart/form-data", b"x", 422),
         ("multipart/form-data; boundary=x", b"garbage", 422),
+        ("multipart/form-data; boundary=x; charset=undefined", b"--x--", 415),
+        ("multipart/form-data; boundary=x; charset=utf-8", b"--x--", 422),
         ("application/json", b"{", 400),
         ("application/json", b"{}", 422),
         ("application/json", b'{"files": [{"filename": ""}]}', 422),

@@ -443,6 +443,8 @@ def test_a_worker_of_an_earlier_run_spoils_nothing(place: Workplace, make_job: M
     [row] = rows(place, job_id)
     assert row.status is Status.COMPLETED
     assert row.key in stored(place)
+
+
 def test_what_was_written_is_not_written_again(
     place: Workplace, make_job: MakeJob, host: ScriptedServer
 ) -> None:
@@ -458,7 +460,7 @@ def test_what_was_written_is_not_written_again(
     assert turn.step(done, 0) == []
     assert not turn.is_over
     assert place.job(job_id).last_event == before
-    assert turn.counts == {Status.COMPLETED: 1, Status.IN_PROGRESS: 1}
+    assert turn.counts() == {Status.COMPLETED: 1, Status.IN_PROGRESS: 1}
 
 
 def test_a_database_that_is_away_for_a_while_is_waited_for(
