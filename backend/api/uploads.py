@@ -153,10 +153,7 @@ def _uploads_of(form: FormData) -> ReceivedUploads:
             raise _refused(f"{name!r} is no file, and no field that is known", name)
     if not files:
         raise _refused("there is no file in it: each part of one has a filename", "files")
-    described = [
-        {"filename": _clean(file.filename), "bytes": file.size or 0, "sha256": _digest(file)}
-        for file in files
-    ]
+    described = [_described(file) for file in files]
     received = _validated(ReceivedUploads, options | {"files": described})
     return received.read_by([_reader(file) for file in files])
 
@@ -199,4 +196,6 @@ def _reader(file: UploadFile) -> Callable[[], bytes]:
 
 
 def _refused(detail: str, field: str = "") -> InvalidRequest:
-    return InvalidRequest("The form can't be used.", errors=(FieldError(f"#/{field}", detail),))
+    return InvalidRequest(
+        "The form can't be used.", errors=(FieldError(f"#/{field}" if field else "#", detail),)
+    )
