@@ -197,4 +197,6 @@ def _reader(file: UploadFile) -> Callable[[], bytes]:
 
 
 def _refused(detail: str, field: str = "") -> InvalidRequest:
-    return InvalidRequest("The form can't be used.", errors=(FieldError(f"#/{field}", detail),))
+    return InvalidRequest(
+        "The form can't be used.", errors=(FieldError(f"#/{field}" if field else "#", detail),)
+    )
