@@ -9,6 +9,7 @@ from backend import media_urls
 from backend.api.dependencies import ResourcesDep
 from backend.api.documentation import header
 from backend.api.files import CONDITIONS, DOWNLOADS, serve
+from backend.storage.base import StoredObject
 from backend.storage.keys import check_key
 from backend.storage.local import LocalStorage
 
@@ -42,7 +43,14 @@ async def download_media(
     storage = resources.storage
     if isinstance(storage, LocalStorage):
         return await serve(request, storage, key, cache_control=FOR_EVER, download=download)
+    if request.method == "HEAD":  # what is signed for a GET is refused to it
+        return _described(await run_sync(storage.stat, key))
     ttl = resources.settings.download_url_ttl_s
     signed = await run_sync(lambda: storage.download_url(key, expires_in=ttl))
     kept = f"public, max-age={min(ttl // 2, 3600)}"
     return Response(status_code=307, headers={"Location": signed.url, "Cache-Control": kept})
+
+
+def _described(found: StoredObject) -> Response:
+    headers = {"Content-Length": str(found.bytes), "Cache-Control": FOR_EVER}
+    return Response(media_type=found.content_type, headers=headers)

@@ -159,7 +159,10 @@ def assert_whole(job: dict[str, Any], at: str) -> None:
     for item in job["items"]:
         image = download(item["url"], at)
         assert hashlib.sha256(image.content).hexdigest() == item["sha256"]
-        assert image.headers["Content-Type"] == item["content_type"]
+        asked = httpx.head(item["url"], timeout=30).raise_for_status()
+        for told in (asked, image):
+            assert told.headers["Content-Type"] == item["content_type"]
+            assert told.headers["Content-Length"] == str(item["bytes"])
         for copy in item["thumbnails"]:
             assert len(download(copy["url"], at).content) == copy["bytes"]
 
