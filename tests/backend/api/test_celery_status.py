@@ -74,7 +74,7 @@ def test_the_output_of_a_job_without_images(api: httpx.Client, server: Server) -
         job = store.begin(session, job_id, now())
         assert job is not None
         store.complete(session, job, {"prompts": ["p"]}, now())
-    result = {"images": [], "failed": [], "output": {"prompts": ["p"]}}
+    result = {"images": [], "items": [], "failed": [], "output": {"prompts": ["p"]}}
     assert status_of(api, job_id) == ("SUCCESS", result)
 
 
