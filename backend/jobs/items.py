@@ -26,6 +26,8 @@ AT_ONCE = 1000  # rows of one statement
 ATTEMPTS = 4  # at what is away, before the item fails
 LOSSES = 3  # after so many workers that died over it, it is to blame
 
+REFUSED = ("file_empty", "file_too_large")  # files that were never stored
+
 LOST = Fault("worker_lost", "The workers that had it in hand were lost each time.", retryable=True)
 
 
@@ -239,13 +241,14 @@ def end_open(session: Session, job: Job, status: Status, fault: Fault | None, no
 
 
 def reset_failed(session: Session, job: Job) -> None:
-    """What failed of a locked job is pending again."""
+    """What failed of a locked job is pending again; not what was refused when it came: there is no file."""
     values = {
         "status": Status.PENDING, "attempts": 0, "losses": 0, "due_at": None,
         "started_at": None, "completed_at": None,
         "error_code": None, "error_message": None, "error_retryable": None,
     }  # fmt: skip
-    _change(session, job, MediaItem.status == Status.FAILED, values)
+    was_refused = sa.and_(MediaItem.error_code.in_(REFUSED), MediaItem.started_at.is_(None))
+    _change(session, job, sa.and_(MediaItem.status == Status.FAILED, ~was_refused), values)
 
 
 def _change(session: Session, job: Job, which: sa.ColumnElement[bool], values: Mapping[str, Any]) -> None:

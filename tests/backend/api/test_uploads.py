@@ -253,6 +253,17 @@ def test_what_failed_is_tried_again(api: httpx.Client, server: Server) -> None:
     assert api.get(f"/v1/jobs/{job['task_id']}").json()["status"] == "completed"
 
 
+def test_a_file_that_was_refused_is_not_asked_for_when_others_are_tried_again(
+    api: httpx.Client, server: Server
+) -> None:
+    job = upload(api, files(("empty.jpg", b""), ("page.jpg", b"<html>")))
+    work(server, job["task_id"])
+    assert api.post(f"/v1/jobs/{job['task_id']}/retry").status_code == 202
+    work(server, job["task_id"])
+    codes = [item["error"]["code"] for item in api.get(f"/v1/jobs/{job['task_id']}").json()["items"]]
+    assert codes == ["file_empty", "image_unreadable"]
+
+
 def test_a_canceled_job_makes_nothing_more(api: httpx.Client, server: Server) -> None:
     job = upload(api, files(("a.jpg", PHOTO), ("b.jpg", PHOTO)))
     job_id = UUID(job["task_id"])
