@@ -49,7 +49,7 @@ class ProductImagesRequest(ProductMediaRequest):
         default=None,
         min_length=1,
         max_length=fields.MOST_URLS,
-        description="They become the product's own; null: those that it has.",
+        description="They become the product's own, which has 200 at most; null: those that it has.",
     )
 
 
