@@ -13,6 +13,7 @@ from backend.pipelines.base import MediaRequest, Prepared
 from backend.products import fields, store
 from backend.resources import Resources
 from backend.tasks.items import process_items
+from backend.views import now
 
 MAX_ITEMS = 5000  # of one job
 MAX_SERIAL_NUMBERS = 1000
@@ -113,13 +114,15 @@ class ProductImagesPipeline:
 
 
 def _of_one(resources: Resources, request: OneProductsImages, owner: str) -> list[tuple[UUID, str]]:
-    with resources.db.read_scope() as session:
-        product = store.get(session, request.product_id, owner)
-    if product is None:
-        raise NotFound("There is no such product.")
-    known = [image.input_url for image in product.images]
-    urls = request.image_urls or known
-    if len({*known, *urls}) > fields.MOST_URLS:
-        error = FieldError("#/image_urls", f"with these the product would have more than {fields.MOST_URLS}")
-        raise InvalidRequest("There are too many images.", errors=(error,))
-    return [(product.id, url) for url in dict.fromkeys(urls)]
+    """The product's images; those that are named are its own from now on."""
+    with resources.db.session_scope() as session:
+        product = store.lock(session, request.product_id, owner)
+        if product is None:
+            raise NotFound("There is no such product.")
+        try:
+            store.add_urls(product, request.image_urls or (), now())
+        except ValueError as exc:
+            error = FieldError("#/image_urls", str(exc))
+            raise InvalidRequest("There are too many images.", errors=(error,)) from exc
+        urls = request.image_urls or [image.input_url for image in product.images]
+    return [(request.product_id, url) for url in dict.fromkeys(urls)]

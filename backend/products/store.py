@@ -18,7 +18,7 @@ from backend.jobs.admission import wait_for_others
 from backend.jobs.faults import Fault
 from backend.jobs.ids import new_id
 from backend.products import ids
-from backend.products.fields import ProductFields
+from backend.products.fields import MOST_URLS, ProductFields
 from backend.products.models import Product, ProductImage
 
 
@@ -177,6 +177,17 @@ def put_all(session: Session, owner: str, rows: Sequence[ProductFields], now: da
     return changes
 
 
+def add_urls(product: Product, urls: Sequence[str], now: datetime) -> None:
+    """Names these of a locked product, too, after those that it has. Raises `ValueError` for too many."""
+    known = [image.input_url for image in product.images]
+    new = [url for url in dict.fromkeys(urls) if url not in known]
+    if len(known) + len(new) > MOST_URLS:
+        raise ValueError(f"with these the product would have more than {MOST_URLS}")
+    last = max((image.position for image in product.images), default=-1)
+    for position, url in enumerate(new, start=last + 1):
+        product.images.append(_new_image(product, url, position, now))
+
+
 def delete(product: Product, now: datetime) -> None:
     """It is gone for clients; its objects and rows go by `erasing`."""
     product.deleted_at = now
@@ -260,12 +271,13 @@ def _new_image(product: Product, url: str, position: int, now: datetime) -> Prod
 def record_output(
     session: Session, product_id: UUID, input_url: str, output: Output, *, job_id: UUID | None, now: datetime
 ) -> list[str] | None:
-    """Notes what was made of the image at `input_url`, in place of what was there; a URL that the product
-    didn't have becomes one of its own. The same once more changes nothing.
+    """Notes what was made of the image at `input_url`, in place of what was there. The same once more changes
+    nothing.
 
-    Returns the keys that nobody refers to any more; None: the product is gone, and so must the output be.
+    Returns the keys that nobody refers to any more; None: the product is gone, or doesn't name this URL any
+    more, and so the output must go.
     """
-    image = _pair(session, product_id, input_url, now)
+    image = _pair(session, product_id, input_url)
     if image is None:
         return None
     before = keys_of(image)
@@ -281,8 +293,8 @@ def record_output(
 def record_failure(
     session: Session, product_id: UUID, input_url: str, fault: Fault, *, job_id: UUID | None, now: datetime
 ) -> bool:
-    """Notes why nothing was made this time; an earlier output stays. Whether the product is there."""
-    image = _pair(session, product_id, input_url, now)
+    """Notes why nothing was made this time; an earlier output stays. Whether the product has this image."""
+    image = _pair(session, product_id, input_url)
     if image is None:
         return False
     image.error_code, image.error_message = fault.code, fault.message
@@ -291,17 +303,10 @@ def record_failure(
     return True
 
 
-def _pair(session: Session, product_id: UUID, input_url: str, now: datetime) -> ProductImage | None:
+def _pair(session: Session, product_id: UUID, input_url: str) -> ProductImage | None:
     product = lock(session, product_id)
-    if product is None:
-        return None
-    for image in product.images:
-        if image.input_url == input_url:
-            return image
-    last = max((image.position for image in product.images), default=-1)
-    image = _new_image(product, input_url, last + 1, now)
-    product.images.append(image)
-    return image
+    images = product.images if product else []
+    return next((image for image in images if image.input_url == input_url), None)
 
 
 # -- what goes ----------------------------------------------------------------------------------------

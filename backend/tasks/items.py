@@ -341,7 +341,9 @@ class Turn:
             session, product_id, item.source_url or "", output, job_id=self.job_id, now=now()
         )
         if replaced is None:
-            return Fault("product_not_found", "The product was deleted.", retryable=False), made.all_keys()
+            return Fault(
+                "product_not_found", "The product, or this image of it, was deleted.", retryable=False
+            ), made.all_keys()
         return made, [] if replaced and items.is_made_elsewhere(session, item) else replaced
 
     def _unwanted(self, session: Session, done: Mapping[UUID, Outcome]) -> list[str]:

@@ -140,6 +140,25 @@ def test_a_product_that_goes_meanwhile(api: httpx.Client, server: Server, shop: 
     assert not list(server.resources.storage.walk("products/"))
 
 
+def test_an_image_that_its_product_names_no_more(
+    api: httpx.Client, server: Server, shop: ScriptedServer
+) -> None:
+    urls = [f"{shop.url}/front.jpg", f"{shop.url}/back.png"]
+    known = product(api)
+    job = make(api, f"/v1/products/{known['id']}/images", image_urls=urls)
+    named = api.get(f"/v1/products/{known['id']}").json()["images"]
+    assert [image["input_url"] for image in named] == urls  # at once, in this order
+    given = {"serial_number": "LAMP-17", "name": "Lamp", "image_urls": urls[1:]}
+    assert api.put(f"/v1/products/{known['id']}", json=given).status_code == 200
+    work(server, job["task_id"])
+    job = api.get(f"/v1/jobs/{job['task_id']}").json()
+    assert [item["status"] for item in job["items"]] == ["failed", "completed"]
+    assert job["items"][0]["error"]["code"] == "product_not_found"
+    [image] = api.get(f"/v1/products/{known['id']}").json()["images"]
+    assert (image["input_url"], image["status"]) == (urls[1], "completed")
+    assert len(list(server.resources.storage.walk("products/"))) == 1
+
+
 def test_what_is_no_product_of_ones_own(api: httpx.Client, shop: ScriptedServer) -> None:
     urls = {"image_urls": [f"{shop.url}/front.jpg"]}
     assert api.post(f"/v1/products/{ids.new_id()}/images", json=urls).status_code == 404

@@ -86,17 +86,33 @@ def test_a_failure_is_noted_keeps_what_was_made_and_goes_with_the_next_success(d
     assert (image.error_code, image.error_message, image.error_retryable) == (None, None, None)
 
 
-def test_a_url_that_was_not_named_becomes_one_of_the_products(database: Database) -> None:
+def test_urls_can_be_named_beside_those_that_are(database: Database) -> None:
     product_id = make(database, B, A)
     with database.session_scope() as session:
-        store.record_output(session, product_id, C, output(product_id, "c"), job_id=None, now=NOW)
+        product = store.lock(session, product_id)
+        assert product is not None
+        store.add_urls(product, [A, C, C], NOW)
     assert [image.input_url for image in images(database, product_id)] == [B, A, C]
     assert images(database, product_id)[2].id == ids.image_id(product_id, C)
+    with database.session_scope() as session:
+        product = store.lock(session, product_id)
+        assert product is not None
+        with pytest.raises(ValueError, match="more than 200"):
+            store.add_urls(product, [f"{A}?{number}" for number in range(198)], NOW)
+
+
+def test_a_url_that_is_not_named_takes_nothing(database: Database) -> None:
+    product_id = make(database, A)
+    with database.session_scope() as session:
+        made = output(product_id, "c")
+        assert store.record_output(session, product_id, C, made, job_id=None, now=NOW) is None
+        assert not store.record_failure(session, product_id, C, FAULT, job_id=None, now=NOW)
+    assert [image.input_url for image in images(database, product_id)] == [A]
 
 
 def test_several_outputs_at_the_same_moment_are_all_noted(database: Database) -> None:
-    product_id = make(database)
     urls = [f"https://a.example/{number}" for number in range(8)]
+    product_id = make(database, *urls)
     start = threading.Barrier(len(urls))
 
     def record(url: str) -> None:
