@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from backend import retention
+from backend import retention, views
 from backend.celery_app import BROKER_ERRORS
 from backend.errors import (
     BrokerUnavailable,
@@ -81,6 +81,8 @@ def submit(
         job.cancel_at = job.created_at + timedelta(seconds=cancel_after_s)
     if prepared.files or prepared.starts or prepared.uploads:
         _store_files(resources, job, prepared)
+    if prepared.held:
+        _sign_uploads(resources, job)
     try:
         with resources.db.session_scope() as session:
             admission.admit(session, owner, job.total, _limits(resources))
@@ -183,6 +185,15 @@ def _store_files(resources: Resources, job: Job, prepared: Prepared) -> None:
         resources.storage.put(ids.reference_key(job.id, role), data, "image/png")
     with ThreadPoolExecutor(STORED_AT_ONCE, thread_name_prefix="uploads") as pool:
         for _ in pool.map(lambda one: _store_upload(resources, job, *one), prepared.uploads.items()):
+            pass
+
+
+def _sign_uploads(resources: Resources, job: Job) -> None:
+    """Asks now for the URLs that the answer tells: a storage that signs by a request for each remembers what
+    it has signed, and nobody waits for it with the database in hand.
+    """
+    with ThreadPoolExecutor(STORED_AT_ONCE, thread_name_prefix="uploads") as pool:
+        for _ in pool.map(lambda index: views.upload_url(resources, job.id, index), range(job.total)):
             pass
 
 

@@ -291,6 +291,7 @@ def _progress_in_steps(row: JobRow) -> Progress:
 
 def render_item(resources: Resources, item: MediaItem, row: JobRow) -> Item:
     """The view of one file from outside."""
+    is_to_come = row.held_at and item.status is Status.PENDING
     view = Item(
         id=item.id,
         index=item.index,
@@ -298,7 +299,7 @@ def render_item(resources: Resources, item: MediaItem, row: JobRow) -> Item:
         filename=item.filename,
         source_url=item.source_url,
         product_id=item.product_id,
-        upload=_upload(resources, item) if row.held_at and item.status is Status.PENDING else None,
+        upload=upload_url(resources, row.id, item.index) if is_to_come else None,
         url=media_url(resources, item.key) if item.key else None,
         width=item.width,
         height=item.height,
@@ -323,10 +324,11 @@ def render_item(resources: Resources, item: MediaItem, row: JobRow) -> Item:
     return view
 
 
-def _upload(resources: Resources, item: MediaItem) -> Upload:
+def upload_url(resources: Resources, job_id: UUID, index: int) -> Upload:
+    """Where a file of the job is to be sent. Raises `StorageUnavailable`."""
     settings = resources.settings
     signed = resources.storage.client_upload_url(
-        ids.upload_key(item.job_id, item.index),
+        ids.upload_key(job_id, index),
         content_type="application/octet-stream",
         max_bytes=settings.max_file_bytes,
         expires_in=settings.upload_url_ttl_s,

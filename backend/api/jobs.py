@@ -213,10 +213,12 @@ def retry_job(task_id: TaskId, resources: ResourcesDep, owner: RatedOwnerDep) ->
     | {202: {"description": "The job, at work again."}},
 )
 def continue_job(
-    task_id: TaskId, body: ContinueRequest, resources: ResourcesDep, owner: RatedOwnerDep
+    task_id: TaskId, resources: ResourcesDep, owner: RatedOwnerDep, body: ContinueRequest | None = None
 ) -> views.Job:
-    """Lets a job go on that waits for a review of its prompts, with those that you send or as they are."""
-    submit.go_on(resources, task_id, owner, body.prompts)
+    """Lets a job go on that waits for a review of its prompts, with those that you send or as they are; or
+    for its files, when they are uploaded.
+    """
+    submit.go_on(resources, task_id, owner, body.prompts if body else None)
     return present.read(resources, task_id, owner)
 
 

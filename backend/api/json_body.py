@@ -56,11 +56,17 @@ class StrictRoute(APIRoute):
         takes_body = self.body_field is not None
 
         async def strict(request: Request) -> Response:
-            if takes_body and not is_json(request.headers.get("content-type", "")):
+            if takes_body and not is_json(request.headers.get("content-type", "")) and _has_body(request):
                 raise HTTPException(415)
             return await handle(StrictRequest(request.scope, request.receive))
 
         return strict
+
+
+def _has_body(request: Request) -> bool:
+    """Whether one comes, or may come."""
+    length = request.headers.get("content-length", "0").strip()
+    return length != "0" or "transfer-encoding" in request.headers
 
 
 def is_json(content_type: str) -> bool:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from backend.errors import StorageUnavailable
 from backend.jobs import ids, items, store
 from backend.jobs.models import Status
 from backend.tasks.items import Turn
@@ -230,6 +231,32 @@ def test_large_files_are_sent_to_signed_urls(api: httpx.Client, server: Server) 
         "code": "not_uploaded", "message": "The file was not uploaded.", "retryable": True,
     }  # fmt: skip
     assert api.post(f"/v1/jobs/{job['task_id']}/continue", json={}).status_code == 409
+
+
+def test_a_storage_that_can_not_sign_lets_nothing_in(
+    api: httpx.Client, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise StorageUnavailable
+
+    monkeypatch.setattr(server.resources.storage, "client_upload_url", away)
+    answer = api.post("/v1/uploads", json={"files": [{"filename": "a.jpg"}]})
+    assert (answer.status_code, answer.json()["code"]) == (503, "storage_unavailable")
+    assert api.get("/v1/jobs").json()["results"] == []
+
+
+@pytest.mark.parametrize("body", [{}, {"content": b"{}", "headers": {"Content-Type": "application/json"}}])
+def test_nothing_needs_to_be_said_to_continue_it(api: httpx.Client, body: dict[str, Any]) -> None:
+    job = api.post("/v1/uploads", json={"files": [{"filename": "a.jpg"}]}).json()
+    assert api.post(f"/v1/jobs/{job['task_id']}/continue", **body).status_code == 202
+
+
+def test_what_is_said_must_be_json_all_the_same(api: httpx.Client) -> None:
+    job = api.post("/v1/uploads", json={"files": [{"filename": "a.jpg"}]}).json()
+    where = f"/v1/jobs/{job['task_id']}/continue"
+    assert api.post(where, content=b"{}").status_code == 415
+    assert api.post(where, content=iter([b"{}"])).status_code == 415
+    assert api.post("/v1/thumbnails").status_code == 422
 
 
 def test_prompts_are_no_way_to_continue_it(api: httpx.Client) -> None:
