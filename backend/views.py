@@ -1,6 +1,6 @@
 """The job as the outside sees it: the same object in polls, lists, streams and webhooks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
@@ -307,21 +307,26 @@ def render_item(resources: Resources, item: MediaItem, row: JobRow) -> Item:
         bytes=item.bytes,
         original_bytes=item.given_bytes,
         sha256=item.sha256,
-        thumbnails=[
-            Thumbnail(
-                width=one["width"],
-                height=one["height"],
-                content_type=one["content_type"],
-                bytes=one["bytes"],
-                url=media_url(resources, one["key"]),
-            )
-            for one in reversed(item.thumbnails)
-        ],
+        thumbnails=thumbnails_of(reversed(item.thumbnails), lambda key: media_url(resources, key)),
         attempts=item.attempts,
         error=_error(item.error_code, item.error_message, item.error_retryable),
     )
     view.srcset = ", ".join(f"{one.url} {one.width}w" for one in view.thumbnails) or None
     return view
+
+
+def thumbnails_of(stored: Iterable[Mapping[str, Any]], url_of: Callable[[str], str]) -> list[Thumbnail]:
+    """The views of thumbnails as rows have them; `url_of` tells a key's URL."""
+    return [
+        Thumbnail(
+            width=one["width"],
+            height=one["height"],
+            content_type=one["content_type"],
+            bytes=one["bytes"],
+            url=url_of(one["key"]),
+        )
+        for one in stored
+    ]
 
 
 def upload_url(resources: Resources, job_id: UUID, index: int) -> Upload:
@@ -387,16 +392,7 @@ def _reproduces(image: ImageGeneration, job_input: Mapping[str, Any]) -> Reprodu
 def _add_urls(links: Links, view: Image, image: ImageGeneration) -> None:
     original = links[image.key or ""]
     view.url, view.url_expires_at = original.url, original.expires_at
-    view.thumbnails = [
-        Thumbnail(
-            width=one["width"],
-            height=one["height"],
-            content_type=one["content_type"],
-            bytes=one["bytes"],
-            url=links[one["key"]].url,
-        )
-        for one in image.thumbnails
-    ]
+    view.thumbnails = thumbnails_of(image.thumbnails, lambda key: links[key].url)
     view.srcset = ", ".join(f"{one.url} {one.width}w" for one in view.thumbnails) or None
     if image.blurhash and image.color:
         view.placeholder = Placeholder(blurhash=image.blurhash, color=image.color)

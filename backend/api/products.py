@@ -135,7 +135,8 @@ def _show_image(resources: Resources, row: ImageRow) -> ProductImage:
         id=row.id, input_url=row.input_url, status=_status(row),
         output_url=media_url(resources, row.key) if row.key else None,
         width=row.width, height=row.height, content_type=row.content_type, bytes=row.bytes,
-        sha256=row.sha256, scale=row.scale, thumbnails=_show_thumbnails(resources, row), task_id=row.job_id,
+        sha256=row.sha256, scale=row.scale, task_id=row.job_id,
+        thumbnails=views.thumbnails_of(row.thumbnails, lambda key: media_url(resources, key)),
         error=_show_error(row), updated_at=row.updated_at,
     )  # fmt: skip
 
@@ -144,16 +145,6 @@ def _status(row: ImageRow) -> Literal["pending", "completed", "failed"]:
     if row.error_code:
         return "failed"
     return "completed" if row.key else "pending"
-
-
-def _show_thumbnails(resources: Resources, row: ImageRow) -> list[views.Thumbnail]:
-    return [
-        views.Thumbnail(
-            width=one["width"], height=one["height"], content_type=one["content_type"], bytes=one["bytes"],
-            url=media_url(resources, one["key"]),
-        )
-        for one in row.thumbnails
-    ]  # fmt: skip
 
 
 def _show_error(row: ImageRow) -> views.Error | None:
