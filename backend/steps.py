@@ -31,7 +31,6 @@ from contract.queues import RUN_STEP, priority_of
 
 log = logging.getLogger(__name__)
 
-PROGRESS = "PROGRESS"  # as Celery's users call it
 MAX_OUTPUT_BYTES = 1024 * 1024  # of a step, as JSON
 REPLACEMENT = "\ufffd"
 
@@ -148,10 +147,10 @@ def _show_progress(pipeline: EventPipeline[Any], job: Job, step: Step[Any]) -> N
     made = outputs_of(job)
     done = [one.name for one in pipeline.steps if one.name in made]
     words = {"step": step.name, "completed": len(done), "total": len(pipeline.steps), "done": done}
-    lifecycle.show(job, words, PROGRESS)
+    lifecycle.show(job.id, words, lifecycle.PROGRESS)
 
 
 def _show_end(parts: Resources, job: Job) -> None:
     value = {"task_id": str(job.id), "status": job.status.value, "output": job.output}
-    lifecycle.show(job, value, states.SUCCESS)
+    lifecycle.show(job.id, value, states.SUCCESS)
     lifecycle.end_signals(parts, job)

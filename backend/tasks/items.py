@@ -22,7 +22,6 @@ from uuid import UUID, uuid4
 
 import redis
 from celery.exceptions import Ignore
-from kombu.exceptions import OperationalError
 from sqlalchemy.orm import Session
 
 from backend import images, resources
@@ -76,25 +75,24 @@ _decoding = threading.BoundedSemaphore(DECODED_AT_ONCE)
 
 @app.task(
     name=PROCESS_ITEMS,
-    bind=True,
     base=JobTask,
     ignore_result=False,
     soft_time_limit=600,
     time_limit=630,
     **PATIENCE,
 )
-def process_items(self: JobTask, *, job_id: str, run: int, turn: str | None = None) -> dict[str, Any]:
+def process_items(*, job_id: str, run: int, turn: str | None = None) -> dict[str, Any]:
     """One turn of the job. The last one's value is what `AsyncResult(task_id).get()` gives."""
     parts = resources.current()
     current = Turn(parts, UUID(job_id), run, turn or uuid4().hex)
     if current.begin():
-        _work(self, current)
+        _work(current)
     if not current.is_over:
         raise Ignore  # it goes on, here or elsewhere
     return _resolve(parts, UUID(job_id), run)
 
 
-def _work(task: JobTask, turn: "Turn") -> None:
+def _work(turn: "Turn") -> None:
     """Items are begun as others end, so that slow ones are in nobody's way."""
     until, shown_at = time.monotonic() + TURN_S, float("-inf")
     with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="items") as pool:
@@ -106,7 +104,7 @@ def _work(task: JobTask, turn: "Turn") -> None:
             for item in _patiently(partial(turn.step, done, room)):
                 running[pool.submit(turn.process, item)] = item.id
             if done and not turn.is_over and time.monotonic() - shown_at >= SHOWN_EVERY_S:
-                _show_progress(task, turn)
+                _show_progress(turn)
                 shown_at = time.monotonic()
             if not running:
                 break
@@ -130,7 +128,7 @@ def _patiently(change: Callable[[], Changed]) -> Changed:
             time.sleep(DATABASE_ASKED_AGAIN_S)
 
 
-def _show_progress(task: JobTask, turn: "Turn") -> None:
+def _show_progress(turn: "Turn") -> None:
     """For those who look at Celery's own states."""
     counts = turn.counts()
     meta = {
@@ -138,10 +136,7 @@ def _show_progress(task: JobTask, turn: "Turn") -> None:
         "failed": counts.get(Status.FAILED, 0),
         "total": sum(counts.values()),
     }
-    try:
-        task.update_state(task_id=str(turn.job_id), state="PROGRESS", meta=meta)
-    except (redis.RedisError, OperationalError, RuntimeError) as exc:
-        log.warning("the progress of job %s did not reach the result store: %s", turn.job_id, exc)
+    lifecycle.show(turn.job_id, meta, lifecycle.PROGRESS)
 
 
 def _send_on(turn: "Turn") -> None:

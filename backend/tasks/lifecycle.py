@@ -21,6 +21,7 @@ from backend.views import now
 
 log = logging.getLogger(__name__)
 
+PROGRESS = "PROGRESS"  # as Celery's users call it
 PATIENCE: dict[str, Any] = {
     "autoretry_for": (FanfareError,),
     "retry_backoff": 1,
@@ -62,16 +63,16 @@ def publish_end(parts: Resources, job: Job) -> None:
         state, error = states.REVOKED, TaskRevokedError("canceled")
     else:
         state, error = states.FAILURE, JobFailed(f"{job.error_code}: {job.error_message}")
-    show(job, error, state)
+    show(job.id, error, state)
     end_signals(parts, job)
 
 
-def show(job: Job, value: object, state: str) -> None:
+def show(job_id: UUID, value: object, state: str) -> None:
     """Lets Celery's users see this under the job's id."""
     try:
-        app.backend.store_result(str(job.id), value, state)
+        app.backend.store_result(str(job_id), value, state)
     except (redis.RedisError, OperationalError, RuntimeError) as exc:
-        log.warning("%s of job %s did not reach the result store: %s", state, job.id, exc)
+        log.warning("%s of job %s did not reach the result store: %s", state, job_id, exc)
 
 
 def end_signals(parts: Resources, job: Job) -> None:
