@@ -49,6 +49,7 @@ from backend.products.store import Output
 from backend.resources import Resources
 from backend.tasks import lifecycle, notify
 from backend.tasks.base import PATIENCE, JobTask
+from backend.tasks.media import store_thumbnail
 from backend.views import now
 from contract.queues import PROCESS_ITEMS, priority_of
 
@@ -401,8 +402,10 @@ class Turn:
         """By names that say what is in them: caches may keep it for ever."""
         digest = hashlib.sha256(made.data).hexdigest()
         stem = f"{_folder(item)}{digest[:16]}"
+        key = f"{stem}.{_extension(made.content_type)}"
+        self._parts.storage.put(key, made.data, made.content_type, public=True)
         return Made(
-            key=self._put(f"{stem}.{_extension(made.content_type)}", made.data, made.content_type),
+            key=key,
             content_type=made.content_type,
             bytes=len(made.data),
             given_bytes=given_bytes,
@@ -413,18 +416,8 @@ class Turn:
         )
 
     def _store_thumbnail(self, stem: str, one: images.Thumbnail) -> dict[str, Any]:
-        name = f"{stem}-{one.width}x{one.height}.{_extension(one.content_type)}"
-        return {
-            "key": self._put(name, one.data, one.content_type),
-            "width": one.width,
-            "height": one.height,
-            "content_type": one.content_type,
-            "bytes": len(one.data),
-        }
-
-    def _put(self, key: str, data: bytes, content_type: str) -> str:
-        self._parts.storage.put(key, data, content_type, public=True)
-        return key
+        key = f"{stem}-{one.width}x{one.height}.{_extension(one.content_type)}"
+        return store_thumbnail(self._parts, key, one, public=True)
 
 
 def _claimed_until() -> datetime:

@@ -104,7 +104,14 @@ def _store_thumbnail(parts: Resources, image: ImageGeneration, thumbnail: images
     extension = thumbnail.content_type.removeprefix("image/")
     size = max(thumbnail.width, thumbnail.height)
     key = ids.thumbnail_key(image.job_id, image.index, size, extension)
-    parts.storage.put(key, thumbnail.data, thumbnail.content_type)
+    return store_thumbnail(parts, key, thumbnail)
+
+
+def store_thumbnail(
+    parts: Resources, key: str, thumbnail: images.Thumbnail, *, public: bool = False
+) -> dict[str, Any]:
+    """Stores it, and returns what rows have of it. `public` as in the storage port."""
+    parts.storage.put(key, thumbnail.data, thumbnail.content_type, public=public)
     return {
         "key": key,
         "width": thumbnail.width,
