@@ -17,6 +17,7 @@ from backend.errors import Conflict
 from backend.jobs.admission import wait_for_others
 from backend.jobs.faults import Fault
 from backend.jobs.ids import new_id
+from backend.jobs.models import MediaItem, Status
 from backend.products import ids
 from backend.products.fields import MOST_URLS, ProductFields
 from backend.products.models import Product, ProductImage
@@ -301,6 +302,38 @@ def record_failure(
     image.error_retryable = fault.retryable
     image.job_id, image.updated_at = job_id, now
     return True
+
+
+def record_failures(session: Session, job_id: UUID, at: datetime) -> None:
+    """Notes why nothing was made of the images whose items in this job failed at that moment; as of each, an
+    earlier output stays. There may be thousands: it takes three statements.
+    """
+    session.flush()
+    failed = (
+        MediaItem.job_id == job_id,
+        MediaItem.status == Status.FAILED,
+        MediaItem.completed_at == at,
+        MediaItem.product_id.is_not(None),
+    )
+    ids_of_products = sa.select(MediaItem.product_id).where(*failed)
+    if session.scalar(ids_of_products.limit(1)) is None:
+        return
+    session.scalars(
+        sa.select(Product.id).where(Product.id.in_(ids_of_products)).order_by(Product.id).with_for_update()
+    ).all()
+    session.execute(
+        sa.update(ProductImage)
+        .where(
+            *failed,
+            MediaItem.product_id == ProductImage.product_id,
+            MediaItem.source_url == ProductImage.input_url,
+        )
+        .values(
+            error_code=MediaItem.error_code, error_message=MediaItem.error_message,
+            error_retryable=MediaItem.error_retryable, job_id=job_id, updated_at=at,
+        ),
+        execution_options={"synchronize_session": False},
+    )  # fmt: skip
 
 
 def _pair(session: Session, product_id: UUID, input_url: str) -> ProductImage | None:

@@ -258,7 +258,9 @@ class Turn:
     def _begin_items(self, session: Session, job: Job, room: int) -> list[MediaItem]:
         begun: list[MediaItem] = []
         if self._alone and not self._in_hand and room:
-            again = items.take_interrupted(session, job, now())
+            at = now()
+            again = items.take_interrupted(session, job, at)
+            products.record_failures(session, job.id, at)
             self._alone = again is not None
             if again:
                 self._enter_host(again)  # it may still have the place of the one that is gone

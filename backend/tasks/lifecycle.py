@@ -15,6 +15,7 @@ from backend.errors import FanfareError
 from backend.jobs import queries, store
 from backend.jobs.faults import Fault
 from backend.jobs.models import Job, Status
+from backend.products import store as products
 from backend.resources import Resources
 from backend.tasks import notify
 from backend.views import now
@@ -46,9 +47,11 @@ def begin(parts: Resources, job_id: UUID, run: int) -> Job | None:
 
 def fail(job_id: UUID, fault: Fault, run: int | None = None) -> None:
     """Ends the job (in this run) as failed, once, everywhere: database, result store, webhooks."""
-    parts = resources.current()
+    parts, at = resources.current(), now()
     with parts.db.session_scope() as session:
-        ended = store.fail(session, job_id, fault, now(), parts.settings.job_ttl, run)
+        ended = store.fail(session, job_id, fault, at, parts.settings.job_ttl, run)
+        if ended:
+            products.record_failures(session, job_id, at)
         job = queries.get(session, job_id)
     if ended and job:
         publish_end(parts, job)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.leash import Leash
 from tests.services import free_port
@@ -126,6 +127,16 @@ class Stack:
                     return
             time.sleep(0.1)
         raise AssertionError(f"it did not come to pass in {within_s} s\n{self.logs()}")
+
+    def waiting_in(self, queue: str) -> float:
+        """Messages in the broker's queue that nobody has taken."""
+        text = httpx.get(f"{self.url}/metrics", timeout=30).raise_for_status().text
+        samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+        return sum(
+            sample.value
+            for sample in samples
+            if sample.name == "fanfare_queue_messages" and sample.labels["queue"] == queue
+        )
 
     def logs(self) -> str:
         """The end of each process's log."""

@@ -98,7 +98,7 @@ def test_a_broker_that_forgets_everything(system: Stack, broker: Broker) -> None
     system.start("worker")
     system.wait_until_ready()
     task_id = system.submit(count=2)
-    system.until(lambda: len(system.job(task_id)["images"]) == 2)
+    system.until(lambda: system.waiting_in("gpu.sketch") == 2)  # its rows are there before its messages
     assert system.job(task_id)["waiting_for"]["reason"] == "no_worker_for_model"
     broker.forget_everything()
     # When a node comes, then the database has kept what the broker lost
@@ -113,7 +113,7 @@ def test_a_broker_that_restarts_keeps_what_waits(system: Stack, broker: Broker) 
     system.start("worker")
     system.wait_until_ready()
     task_id = system.submit(count=2)
-    system.until(lambda: len(system.job(task_id)["images"]) == 2)
+    system.until(lambda: system.waiting_in("gpu.sketch") == 2)  # its rows are there before its messages
     # When the broker ends, and comes again, then what waited in it waits there still
     broker.stop()
     broker.start()

@@ -3,15 +3,21 @@
 import csv
 import io
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
 
-from backend.jobs import ids
+from backend import resources
+from backend.jobs import ids, store
+from backend.jobs.faults import Fault
+from backend.jobs.items import LOSSES
 from backend.products import ids as product_ids
+from backend.tasks import lifecycle
 from backend.tasks.items import Turn
+from backend.views import now
 from contract.queues import PROCESS_ITEMS
 from tests.backend.api.conftest import Server, StartServer, announce
 from tests.backend.api.test_review import dispatched
@@ -123,6 +129,57 @@ def test_a_failure_leaves_what_was_made_before(
     [image] = api.get(f"/v1/products/{known['id']}").json()["images"]
     assert (image["status"], image["error"]["code"]) == ("failed", "source_unavailable")
     assert fetched(image["output_url"]).size == (100, 50)
+
+
+def test_what_fails_with_its_job_is_said_of_the_product(
+    api: httpx.Client, server: Server, shop: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given two products of a job that has made the first image, and is too late with two others
+    first = product(api, f"{shop.url}/front.jpg", f"{shop.url}/back.png")
+    second = product(api, f"{shop.url}/front.jpg", serial_number="2")
+    other = product(api, f"{shop.url}/front.jpg", serial_number="3")
+    job = make(api, "/v1/products/images", serial_numbers=["LAMP-17", "2"])
+    turn = Turn(server.resources, UUID(job["task_id"]), 1, "the test")
+    assert turn.begin()
+    [item] = turn.step({}, 1)
+    turn.step({item.id: turn.process(item)}, 1)
+    monkeypatch.setattr(resources, "current", lambda: server.resources)
+    lifecycle.fail(turn.job_id, Fault("deadline_exceeded", "The job was not done in time.", retryable=True))
+
+    # Then each product says so, of these alone
+    def told(made: dict[str, Any]) -> list[tuple[str, str | None]]:
+        images = api.get(f"/v1/products/{made['id']}").json()["images"]
+        return [(one["status"], one["error"] and one["error"]["code"]) for one in images]
+
+    assert told(first) == [("completed", None), ("failed", "deadline_exceeded")]
+    assert told(second) == [("failed", "deadline_exceeded")]
+    assert told(other) == [("pending", None)]
+    # And when the job is retried, what is made then is
+    assert api.post(f"/v1/jobs/{job['task_id']}/retry").status_code == 202
+    work(server, job["task_id"])
+    assert told(first)[1:] + told(second) == [("completed", None)] * 2
+
+
+def test_an_image_that_kills_its_workers_is_said_of_the_product(
+    api: httpx.Client, server: Server, shop: ScriptedServer
+) -> None:
+    # Given an image over which each worker dies
+    known = product(api, f"{shop.url}/front.jpg")
+    job_id = UUID(make(api, f"/v1/products/{known['id']}/images")["task_id"])
+    for _ in range(LOSSES):
+        turn = Turn(server.resources, job_id, 1, "the test")
+        assert turn.begin()
+        assert turn.step({}, 4)
+        with server.resources.db.session_scope() as session:
+            job = store.lock(session, job_id)
+            assert job is not None
+            job.claimed_until = now() - timedelta(hours=1)
+    last = Turn(server.resources, job_id, 1, "the test")
+    assert last.begin()
+    assert last.step({}, 4) == []
+    [image] = api.get(f"/v1/products/{known['id']}").json()["images"]
+    assert (image["status"], image["error"]["code"]) == ("failed", "worker_lost")
+    assert image["task_id"] == str(job_id)
 
 
 def test_a_product_that_goes_meanwhile(api: httpx.Client, server: Server, shop: ScriptedServer) -> None:
