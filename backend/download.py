@@ -1,5 +1,6 @@
 """Fetches what a user's URL leads to: from public addresses only, up to a size, within one deadline."""
 
+import math
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from http import HTTPStatus
 import httpcore
 import httpx
 
+from backend import retry_after
 from backend.errors import ReferenceAway, ReferenceRefused, ReferenceUnavailable, TargetRefused
 from backend.notify.addresses import LookupUnavailable, NameNotFound, Resolver, system_resolver
 from backend.notify.connection import Deadline
@@ -122,10 +124,9 @@ def _judge(response: httpcore.Response, host: str) -> None:
     if status == HTTPStatus.OK:
         return
     if status >= 500 or status in _PASSING:
-        asked = _header(response, b"retry-after").strip()
+        asked_s = retry_after.seconds_of(_header(response, b"retry-after"))
         raise ReferenceAway(
-            f"{host} answered {status}.",
-            retry_after_s=int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 6 else None,
+            f"{host} answered {status}.", retry_after_s=None if asked_s is None else math.ceil(asked_s)
         )
     raise ReferenceUnavailable(f"{host} answered {status}.")
 

@@ -121,7 +121,7 @@ class Image(View):
     )
     placeholder: Placeholder | None = Field(default=None, description="There once the image is completed.")
     srcset: str | None = Field(default=None, description="Ready for <img srcset>.")
-    thumbnails: list[Thumbnail] = Field(default=[], description="Largest first; there once it is completed.")
+    thumbnails: list[Thumbnail] = Field(default=[], description="Smallest first; there once it is completed.")
     timings: Timings = Timings()
     made_with: dict[str, JsonValue] = Field(
         default={}, description="Engine, versions and settings: enough to make it again."
@@ -162,7 +162,7 @@ class Item(View):
     original_bytes: int | None = Field(default=None, description="Size of the file as it came.")
     sha256: str | None = Field(default=None, description="Of the image's bytes.")
     srcset: str | None = Field(default=None, description="Ready for <img srcset>.")
-    thumbnails: list[Thumbnail] = Field(default=[], description="Largest first.")
+    thumbnails: list[Thumbnail] = Field(default=[], description="Smallest first.")
     attempts: int = Field(default=0, description="How often it was begun.")
     error: Error | None = Field(default=None, description="Why nothing was made of it, if so.")
 
@@ -307,7 +307,7 @@ def render_item(resources: Resources, item: MediaItem, row: JobRow) -> Item:
         bytes=item.bytes,
         original_bytes=item.given_bytes,
         sha256=item.sha256,
-        thumbnails=thumbnails_of(reversed(item.thumbnails), lambda key: media_url(resources, key)),
+        thumbnails=thumbnails_of(item.thumbnails, lambda key: media_url(resources, key)),
         attempts=item.attempts,
         error=_error(item.error_code, item.error_message, item.error_retryable),
     )

@@ -95,7 +95,7 @@ class ProductImage(views.View):
     bytes: int | None = Field(description="Size of the output.")
     sha256: str | None = Field(description="Of the output's bytes.")
     scale: float | None = Field(description="How much smaller than the input it was made.", examples=[0.5])
-    thumbnails: list[views.Thumbnail] = Field(description="Largest first.")
+    thumbnails: list[views.Thumbnail] = Field(description="Smallest first.")
     task_id: UUID | None = Field(description="The job that tried last; it may be deleted by now.")
     error: views.Error | None = Field(description="Why the last try failed, if it did.")
     updated_at: datetime

@@ -3,13 +3,12 @@
 What a server says is for the operator's log, never for the client: it may quote the key or the message.
 """
 
-import email.utils
 import math
-import time
 from collections.abc import Mapping
 
 import openai
 
+from backend import retry_after
 from backend.errors import (
     LLMBadAnswer,
     LLMError,
@@ -91,23 +90,8 @@ def _try_later(error: LLMError, headers: Mapping[str, str]) -> LLMError:
 
 def retry_after_s(headers: Mapping[str, str]) -> int | None:
     """Whole seconds to wait, 1 to MAX_RETRY_AFTER_S; None where the server didn't say, or not sensibly."""
-    value = headers.get("retry-after", "").strip()
-    said = (_number(headers.get("retry-after-ms", ""), 1000), _number(value, 1), _until(value))
-    seconds = next((seconds for seconds in said if seconds is not None), None)
+    milliseconds = retry_after.seconds_of(headers.get("retry-after-ms", ""))  # OpenAI's own, and finer
+    seconds = (
+        retry_after.seconds_of(headers.get("retry-after", "")) if milliseconds is None else milliseconds / 1000
+    )
     return None if seconds is None else max(1, min(MAX_RETRY_AFTER_S, math.ceil(seconds)))
-
-
-def _number(text: str, divisor: int) -> float | None:
-    try:
-        seconds = float(text) / divisor
-    except ValueError:
-        return None
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None
-
-
-def _until(text: str) -> float | None:
-    try:
-        moment = email.utils.parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return max(0.0, moment.timestamp() - time.time())

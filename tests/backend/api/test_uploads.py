@@ -146,7 +146,7 @@ def test_options_come_as_json_beside_the_files(api: httpx.Client, server: Server
     job = api.get(f"/v1/jobs/{job['task_id']}").json()
     [item] = job["items"]
     assert (item["width"], item["height"], job["metadata"]) == (200, 150, {"album": 7})
-    assert [one["width"] for one in item["thumbnails"]] == [100, 50]
+    assert [one["width"] for one in item["thumbnails"]] == [50, 100]
     assert item["srcset"].count("w") >= 2
 
 

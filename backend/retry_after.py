@@ -1,0 +1,28 @@
+"""What a server says of when to ask it again (RFC 9110, section 10.2.3): seconds, or a date."""
+
+import email.utils
+import math
+import time
+
+
+def seconds_of(value: str) -> float | None:
+    """How long to wait by a `Retry-After`; not below 0. None: it says nothing, or nothing sensible."""
+    text = value.strip()
+    seconds = _number(text)
+    return _until(text) if seconds is None else seconds
+
+
+def _number(text: str) -> float | None:
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+
+
+def _until(text: str) -> float | None:
+    try:
+        moment = email.utils.parsedate_to_datetime(text).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return max(0.0, moment - time.time())
