@@ -1,25 +1,24 @@
 """`/v1/files`: signed downloads and uploads, where objects are files of this machine."""
 
-import asyncio
 import time
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
+from backend.api.bounded_request import in_time
 from backend.api.conditions import RangeNotSatisfiable, http_date, is_unchanged, wanted_part
 from backend.api.documentation import header, problems
 from backend.api.file_response import FileResponse
 from backend.api.problems import answer
-from backend.errors import NotFound, PayloadTooLarge, UnsupportedMediaType, UploadTimedOut
+from backend.errors import NotFound, PayloadTooLarge, UnsupportedMediaType
 from backend.storage.base import StoredObject
 from backend.storage.draft import Draft
 from backend.storage.local import ROUTE, LocalStorage, OpenFile
 from backend.storage.signing import Permit
 
 WRITTEN_AT_ONCE = 1024 * 1024  # bytes
-UPLOAD_IDLE_S = 60  # a connection that is gone without a word is noticed by its silence only
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _TYPES = ("image/webp", "image/png", "image/jpeg", "image/avif", "application/octet-stream")
@@ -209,22 +208,15 @@ async def _receive(request: Request, storage: LocalStorage, draft: Draft, max_by
 
     Raises `PayloadTooLarge`, `UploadTimedOut`, `ClientDisconnect`.
     """
-    body = aiter(request.stream())
     held = bytearray()
-    while True:
-        try:
-            async with asyncio.timeout(UPLOAD_IDLE_S):
-                piece = cast("bytes | None", await anext(body, None))
-        except TimeoutError:
-            raise UploadTimedOut from None
-        if piece is None:
-            return bytes(held)
+    async for piece in in_time(request.stream()):
         if draft.bytes + len(held) + len(piece) > max_bytes:
             raise _too_large(max_bytes)
         held += piece
         if len(held) >= WRITTEN_AT_ONCE:
             await run_sync(storage.write_draft, draft, bytes(held))
             held.clear()
+    return bytes(held)
 
 
 def _too_large(max_bytes: int) -> PayloadTooLarge:

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartParser
 
 from backend import submit, views
 from backend.api import present
@@ -38,6 +39,9 @@ from backend.settings import Settings
 NAME = "uploads"
 OPTIONS = "request"  # the form's field that is not a file
 MAX_OPTIONS_BYTES = 64 * 1024
+
+# Bytes of each file that are held in memory before it is on disk. Starlette has no other way to say so.
+MultiPartParser.spool_max_size = 64 * 1024
 READ_AT_ONCE = 1024 * 1024
 
 Schema = TypeVar("Schema", bound=UploadsRequest)

@@ -90,8 +90,6 @@ def _try_later(error: LLMError, headers: Mapping[str, str]) -> LLMError:
 
 def retry_after_s(headers: Mapping[str, str]) -> int | None:
     """Whole seconds to wait, 1 to MAX_RETRY_AFTER_S; None where the server didn't say, or not sensibly."""
-    milliseconds = retry_after.seconds_of(headers.get("retry-after-ms", ""))  # OpenAI's own, and finer
-    seconds = (
-        retry_after.seconds_of(headers.get("retry-after", "")) if milliseconds is None else milliseconds / 1000
-    )
+    finer = retry_after.seconds_of(headers.get("retry-after-ms", ""))  # OpenAI's own
+    seconds = retry_after.seconds_of(headers.get("retry-after", "")) if finer is None else finer / 1000
     return None if seconds is None else max(1, min(MAX_RETRY_AFTER_S, math.ceil(seconds)))

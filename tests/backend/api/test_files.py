@@ -1,5 +1,6 @@
 """Signed files over HTTP: a real server, plain clients, and some that don't behave."""
 
+import contextlib
 import errno
 import http.client
 import os
@@ -19,7 +20,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
-from backend.api import documentation, files, problems
+from backend.api import bounded_request, documentation, files, problems
 from backend.storage.local import DRAFTS, LocalStorage
 from backend.storage.signing import Permit, Signer
 from contract.messages import SignedUpload
@@ -395,7 +396,7 @@ def test_a_node_that_dies_amid_its_upload_leaves_nothing(site: Site) -> None:
 
 
 def test_a_node_that_falls_silent_is_left(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "UPLOAD_IDLE_S", 0.2)
+    monkeypatch.setattr(bounded_request, "IDLE_S", 0.2)
 
     with connect(site) as connection:
         connection.sendall(request_head(site.upload(), "Content-Length: 100") + b"x" * 50)
@@ -403,6 +404,22 @@ def test_a_node_that_falls_silent_is_left(site: Site, monkeypatch: pytest.Monkey
 
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"upload_timed_out" in answer
+    eventually(lambda: site.files() == [])
+
+
+def test_a_node_that_sends_drops_is_left(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounded_request, "IDLE_S", 0.5)
+
+    with connect(site) as connection:
+        connection.sendall(request_head(site.upload(), "Content-Length: 100"))
+        connection.settimeout(0.1)
+        answer = b""
+        for _ in range(50):  # never silent for long
+            connection.sendall(b"x")
+            with contextlib.suppress(TimeoutError):
+                answer = connection.recv(65536)
+                break
+    assert answer.startswith(b"HTTP/1.1 408 ")
     eventually(lambda: site.files() == [])
 
 
