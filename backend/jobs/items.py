@@ -8,6 +8,7 @@ There may be thousands in one job, so they are counted and changed by SQL, and n
 happens under the lock of the job's row.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -78,17 +79,30 @@ _FRESH = {"populate_existing": True}  # they are changed by SQL
 
 def load(session: Session, jobs: Iterable[Job]) -> None:
     """Gives jobs that take files their first items, and the count of all: for those who show them."""
-    for job in jobs:
-        if job.takes_files:
-            first = sa.select(MediaItem).where(MediaItem.job_id == job.id, MediaItem.index < SHOWN)
-            job.first_items = list(session.scalars(first.order_by(MediaItem.index), execution_options=_FRESH))
-            job.item_counts = counts(session, job.id)
+    with_files = {job.id: job for job in jobs if job.takes_files}
+    if not with_files:
+        return
+    first: dict[UUID, list[MediaItem]] = defaultdict(list)
+    query = sa.select(MediaItem).where(MediaItem.job_id.in_(with_files), MediaItem.index < SHOWN)
+    for item in session.scalars(query.order_by(MediaItem.index), execution_options=_FRESH):
+        first[item.job_id].append(item)
+    of_each = _counts(session, with_files)
+    for job_id, job in with_files.items():
+        job.first_items, job.item_counts = first[job_id], of_each[job_id]
 
 
 def counts(session: Session, job_id: UUID) -> dict[Status, int]:
     """How many there are in each state."""
-    query = sa.select(MediaItem.status, sa.func.count()).where(MediaItem.job_id == job_id)
-    return {status: count for status, count in session.execute(query.group_by(MediaItem.status))}  # noqa: C416
+    return _counts(session, [job_id])[job_id]
+
+
+def _counts(session: Session, job_ids: Iterable[UUID]) -> Mapping[UUID, dict[Status, int]]:
+    found: dict[UUID, dict[Status, int]] = defaultdict(dict)
+    query = sa.select(MediaItem.job_id, MediaItem.status, sa.func.count())
+    query = query.where(MediaItem.job_id.in_(job_ids)).group_by(MediaItem.job_id, MediaItem.status)
+    for job_id, status, count in session.execute(query):
+        found[job_id][status] = count
+    return found
 
 
 def any_open(session: Session, job_id: UUID) -> bool:
