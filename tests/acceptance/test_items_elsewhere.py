@@ -299,4 +299,4 @@ def test_a_broker_that_is_away_as_a_turn_ends(elsewhere: Elsewhere, shop: Script
     assert (job["status"], job["progress"]["completed"]) == ("completed", 3)
     result = result_of(system, task_id)
     system.until(lambda: str(result.state) == "SUCCESS")
-    assert result.get(timeout=5)["completed"] == 3
+    assert result.get(timeout=60)["completed"] == 3

@@ -92,7 +92,7 @@ def celery_state(system: Stack, task_id: str) -> str:
     """What Celery's own users see under the client's id."""
     broker = system.env["FANFARE_BROKER_URL"]
     with Celery(set_as_current=False, broker=broker, backend=broker) as app:
-        end = time.monotonic() + 5  # the database knows it first
+        end = time.monotonic() + 60  # the database knows it first
         while (state := str(AsyncResult(task_id, app=app).state)) == "PENDING" and time.monotonic() < end:
             time.sleep(0.1)
         return state

@@ -78,7 +78,7 @@ def test_without_a_language_model_it_is_sorted_and_routed(system: Stack, broker:
     app = Celery("outsider", set_as_current=False)
     app.conf.update(celery_settings(url, result_url))
     result = app.AsyncResult(event_id)
-    assert (result.state, result.get(timeout=10)["output"]) == ("SUCCESS", routed)
+    assert (result.state, result.get(timeout=60)["output"]) == ("SUCCESS", routed)
 
 
 def test_a_worker_that_is_killed_amid_a_step(system: Stack, server: ScriptedServer) -> None:

@@ -32,7 +32,7 @@ def consume(channel: Any) -> list[Any]:
     for queue in QUEUES:
         channel.basic_consume(queue, no_ack=False, callback=taken.append, consumer_tag=queue)
     while len(taken) < 6:
-        channel.connection.client.drain_events(timeout=5)
+        channel.connection.client.drain_events(timeout=60)
     return taken
 
 

@@ -175,4 +175,4 @@ def test_a_killed_launcher_leaves_no_orphans(launch: Launch) -> None:
     running.send(signal.SIGKILL)
     running.wait()
 
-    eventually(lambda: not any(map(alive, children)), 5)
+    eventually(lambda: not any(map(alive, children)))

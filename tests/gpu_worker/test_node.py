@@ -288,7 +288,7 @@ def test_a_killed_launcher_takes_its_node_along_in_good_order(house: House) -> N
     node.send(signal.SIGKILL)
     node.wait()
 
-    eventually(lambda: not alive(child), 10)
+    eventually(lambda: not alive(child))
     assert house.signals.nodes() == []
 
 

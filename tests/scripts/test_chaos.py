@@ -61,7 +61,7 @@ def test_an_interrupted_run_leaves_no_process(tmp_path: Path) -> None:
     assert len(family) > 3
 
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=300)
 
     assert process.returncode == 130, said
     assert processes.with_environment(f"FANFARE_HOME={tmp_path / 'logs' / 'home'}") == []

@@ -207,7 +207,7 @@ def test_objects_lie_under_the_prefix(s3_server: S3Server, s3_storage: S3Storage
 
 
 def wait_for(path: Path) -> None:
-    give_up = time.monotonic() + 10
+    give_up = time.monotonic() + 60
     while not path.exists():
         assert time.monotonic() < give_up, path
         time.sleep(0.05)

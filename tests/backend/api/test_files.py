@@ -482,7 +482,7 @@ def test_the_openapi_declares_every_answer(site: Site) -> None:
 
 
 def raw_status(site: Site, verb: str, target: str) -> int:
-    connection = http.client.HTTPConnection(urlsplit(site.url).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(site.url).netloc, timeout=60)
     try:
         connection.putrequest(verb, target.encode().decode("latin-1"), skip_accept_encoding=True)
         connection.endheaders()
@@ -495,7 +495,7 @@ def raw_status(site: Site, verb: str, target: str) -> int:
 
 def connect(site: Site) -> socket.socket:
     address = urlsplit(site.url)
-    return socket.create_connection((address.hostname or "", address.port or 0), timeout=10)
+    return socket.create_connection((address.hostname or "", address.port or 0), timeout=60)
 
 
 def request_head(upload: SignedUpload, *headers: str) -> bytes:
@@ -521,7 +521,7 @@ def open_files() -> int:
 
 
 def eventually(holds: Any) -> None:
-    give_up = time.monotonic() + 10
+    give_up = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < give_up
         time.sleep(0.02)

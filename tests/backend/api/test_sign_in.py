@@ -324,7 +324,8 @@ def test_a_key_that_is_revoked_is_forgotten(
     start_server: StartServer, there: Project, patience: pytest.MonkeyPatch
 ) -> None:
     # Given a server that looks often
-    patience.setattr(key_set, "RENEW_S", 0.1)
+    for name in ("RENEW_S", "RETRY_S"):
+        patience.setattr(key_set, name, 0.1)
     server = start_server(supabase_sign_in=True, supabase_url=there.url)
     old = there.newest
     token = there.token(ANN)
@@ -332,7 +333,7 @@ def test_a_key_that_is_revoked_is_forgotten(
     # When the key is taken back, then its tokens are worth nothing soon, without anybody asking for another
     there.rotate()
     del there.keys[old]
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (answer := ask(server, token)).status_code == 200:
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -59,7 +59,7 @@ def exists(pid: int) -> bool:
         return False
 
 
-def eventually(condition: Callable[[], bool], within_s: float = 10) -> bool:
+def eventually(condition: Callable[[], bool], within_s: float = 60) -> bool:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         if condition():

@@ -41,7 +41,7 @@ def test_copies_are_messages_of_their_own_and_lie_where_the_first_does(
 
     assert redis_broker.left() == {"default": 2, "gpu.sketch": 2}
     with app.connection_for_read() as connection, connection.SimpleQueue("default") as queue:
-        first, second = queue.get(timeout=5), queue.get(timeout=5)
+        first, second = queue.get(timeout=60), queue.get(timeout=60)
         assert first.headers["id"] == second.headers["id"]
         assert first.delivery_tag != second.delivery_tag
         assert redis_broker.left() == {"unacked": 2, "gpu.sketch": 2}
