@@ -30,7 +30,7 @@ def s3_server() -> Iterator[S3Server]:
         try:
             yield server
         finally:
-            server.service.stop()
+            server.service.kill()  # told to stop, it waits for connections that are kept alive
 
 
 @pytest.fixture(scope="session")
