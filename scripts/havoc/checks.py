@@ -9,13 +9,15 @@ from uuid import UUID
 from backend.jobs import ids
 from gpu_worker.faults import Faults
 from gpu_worker.spoil import upload_fault
-from scripts.havoc.facts import Facts, Seen
+from scripts.havoc.facts import Facts, Seen, images_of
 from scripts.havoc.load import ENDED
 from scripts.havoc.orders import EVENTS, POISON
 
 ENDINGS = {f"job.{status}": status for status in ENDED}
+MADE = ("image.generated", "image.completed", "image.failed", "item.completed", "item.failed")
 ENGINE_TURNS = 3  # how often a node gives an image to its engine before it fails
 MOST_ATTEMPTS = 8  # of one image in one run, by far
+UNREADABLE = "image_unreadable"
 UPLOAD_FAULTS = {"original_corrupt": "bad_upload", "upload_failed": "upload_failed"}
 OF_ALL = {"all_images_failed"}
 
@@ -42,7 +44,7 @@ def check_all(facts: Facts, faults: Faults) -> list[Check]:
         "answers are what the rows are": _answer,
         "events are numbered without a gap": _numbers,
         "each run ends once": _runs,
-        "an image is generated once a run": _generated,
+        "an image is made once a run": _generated,
         "events lead to the rows": _replay,
         "each webhook came, and no other": _webhooks,
     }
@@ -56,8 +58,12 @@ def _of_jobs(name: str, facts: Facts, look: Callable[[Seen], Iterator[str]]) -> 
 
 
 def _of_the_rest(facts: Facts) -> list[Check]:
-    known = _known_keys(facts)
-    orphans = [f"{key} belongs to nobody" for key in facts.objects if key not in known]
+    known, folders = _known_keys(facts), _folders_of_files(facts)
+    orphans = [
+        f"{key} belongs to nobody"
+        for key in facts.objects
+        if key not in known and not key.startswith(folders)
+    ]
     wanted = {seen.placed.task_id for seen in facts.seen}
     strangers = [f"job {job_id} was ordered by nobody" for job_id in facts.rows - wanted]
     left = [f"{count} in {queue}" for queue, count in facts.left.items()]
@@ -75,7 +81,7 @@ def _known_keys(facts: Facts) -> set[str]:
     """Every key that a job of the database can have."""
     keys: set[str] = set()
     for seen in facts.seen:
-        if seen.row:
+        if seen.row and not seen.placed.order.uploads:
             asked = seen.row["input"]
             keys.update(
                 ids.object_keys(
@@ -84,6 +90,17 @@ def _known_keys(facts: Facts) -> set[str]:
                 )
             )  # fmt: skip
     return keys
+
+
+def _folders_of_files(facts: Facts) -> tuple[str, ...]:
+    """Below which is what was uploaded, and what was made of it: its names say what is in it."""
+    accepted = {
+        UUID(seen.placed.task_id): seen.placed.order.count
+        for seen in facts.seen
+        if seen.row and seen.placed.order.uploads
+    }
+    kept = [ids.item_folder(job_id, index) for job_id, count in accepted.items() for index in range(count)]
+    return (*kept, *(ids.folder(UUID(job_id)) for job_id in facts.reserved))
 
 
 # -- jobs ---------------------------------------------------------------------------------------------
@@ -113,12 +130,12 @@ def _indexes(seen: Seen) -> Iterator[str]:
     canceled_early = seen.row.get("status") == "canceled" and not seen.images
     if [image["index"] for image in seen.images] != list(range(count)) and not canceled_early:
         yield f"it has the images {[image['index'] for image in seen.images]} where {count} were ordered"
-    if len({image["seed"] for image in seen.images}) != len(seen.images):
+    if len({image.get("seed", image["index"]) for image in seen.images}) != len(seen.images):
         yield "two of its images have the same seed"
 
 
 def _files(seen: Seen) -> Iterator[str]:
-    for image in seen.job.get("images", ()):
+    for image in images_of(seen.job):
         if image["status"] == "completed":
             for wrong in _file(seen, image):
                 yield f"image {image['index']} {wrong}"
@@ -153,7 +170,15 @@ def _failures(seen: Seen, faults: Faults) -> Iterator[str]:
         codes = set()
         for event in events:
             error = event["data"].get("error")
-            if event["type"] == "image.failed" and error:
+            if event["type"] == "item.failed":
+                index = event["data"]["index"]
+                if (index, error["code"], error["retryable"]) != (
+                    seen.placed.order.broken,
+                    UNREADABLE,
+                    False,
+                ):
+                    yield f"file {index} in run {run} failed with {error}"
+            elif event["type"] == "image.failed" and error:
                 index = event["data"]["index"]
                 codes.add(error["code"])
                 yield from _failure(f"image {index} in run {run}", error, images.get(index), run, faults)
@@ -221,7 +246,7 @@ def _answer(seen: Seen) -> Iterator[str]:
         return
     if seen.job["status"] != seen.row["status"]:
         yield f"the API says {seen.job['status']}, the row {seen.row['status']}"
-    told = [(image["index"], image["status"], image["sha256"]) for image in seen.job["images"]]
+    told = [(image["index"], image["status"], image["sha256"]) for image in images_of(seen.job)]
     kept = [(image["index"], image["status"], image["sha256"]) for image in seen.images]
     if told != kept:
         yield f"the API says {told}, the rows {kept}"
@@ -262,7 +287,7 @@ def _runs(seen: Seen) -> Iterator[str]:
 
 def _generated(seen: Seen) -> Iterator[str]:
     for number, events in enumerate(_by_run(seen), 1):
-        for kind in ("image.generated", "image.completed", "image.failed"):
+        for kind in MADE:
             counts = Counter(event["data"]["index"] for event in events if event["type"] == kind)
             for index, count in counts.items():
                 if count > 1:
@@ -273,7 +298,7 @@ def _replay(seen: Seen) -> Iterator[str]:
     images: dict[int, str] = {}
     job = ""
     for event in seen.events:
-        if event["type"].startswith("image."):
+        if event["type"].startswith(("image.", "item.")):
             images[event["data"]["index"]] = event["data"]["status"]
         else:
             job = event["data"]["status"]
@@ -281,8 +306,9 @@ def _replay(seen: Seen) -> Iterator[str]:
         return
     if job != seen.row["status"]:
         yield f"its events say {job}, the row {seen.row['status']}"
+    ends_with_job = {"canceled"} if seen.placed.order.uploads else set()  # told by the job's own event
     for image in seen.images:
-        if images.get(image["index"]) != image["status"]:
+        if images.get(image["index"]) != image["status"] and image["status"] not in ends_with_job:
             yield f"image {image['index']} is {image['status']}, its events say {images.get(image['index'])}"
 
 

@@ -39,7 +39,7 @@ class Seen:
     again: str = ""  # the id that the same Idempotency-Key brings now
     job: dict[str, Any] = field(default_factory=dict)  # the API's newest answer
     row: Row = field(default_factory=dict)
-    images: list[Row] = field(default_factory=list)
+    images: list[Row] = field(default_factory=list)  # or items, where the order was of files
     events: list[Row] = field(default_factory=list)
     deliveries: list[Delivery] = field(default_factory=list)
     files: dict[str, File] = field(default_factory=dict)  # by URL
@@ -60,6 +60,7 @@ class Facts:
     left: dict[str, int]  # messages in the broker
     wrong_answers: list[str]
     answers: dict[str, int]
+    reserved: set[str] = field(default_factory=set)  # never accepted: their files go by the sweep
     left_running: list[str] = field(default_factory=list)
     ended_badly: list[str] = field(default_factory=list)
 
@@ -85,18 +86,18 @@ def collect(
     client = load.client()
     seen = [_ask(client, placed, receiver) for placed in load.placed]
     client.close()
-    rows = _add_rows(database_url, {one.placed.task_id: one for one in seen})
+    rows, reserved = _add_rows(database_url, {one.placed.task_id: one for one in seen})
     by_id = {one.placed.task_id: one for one in seen}
     for delivery in deliveries:
         if delivery.task_id in by_id:
             by_id[delivery.task_id].deliveries.append(delivery)
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool, httpx.Client(timeout=30, trust_env=False) as http:
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool, _downloader() as http:
         urls = [(one, url) for one in seen for url in _urls(one.job)]
         for (one, url), file in zip(urls, pool.map(lambda item: _file(http, item[1]), urls), strict=True):
             one.files[url] = file
     return Facts(
         seen=seen, rows=rows, objects=_objects(storage), left=left,
-        wrong_answers=list(load.ledger.wrong), answers=dict(load.ledger.answers),
+        wrong_answers=list(load.ledger.wrong), answers=dict(load.ledger.answers), reserved=reserved,
     )  # fmt: skip
 
 
@@ -110,25 +111,37 @@ def _ask(client: Client, placed: Placed, receiver: str) -> Seen:
     return one
 
 
-def _add_rows(database_url: str, seen: dict[str, Seen]) -> set[str]:
+def _add_rows(database_url: str, seen: dict[str, Seen]) -> tuple[set[str], set[str]]:
+    """Also the ids of all jobs that were accepted, and of those that were not in the end."""
     with psycopg.connect(database_url, row_factory=dict_row) as connection:
         jobs = connection.execute("SELECT * FROM jobs").fetchall()
         for row in jobs:
             if one := seen.get(str(row["id"])):
                 one.row = row
-        for row in connection.execute('SELECT * FROM image_generations ORDER BY job_id, "index"'):
-            if one := seen.get(str(row["job_id"])):
-                one.images.append(row)
+        for table in ("image_generations", "media_items"):
+            for row in connection.execute(f'SELECT * FROM {table} ORDER BY job_id, "index"'):
+                if one := seen.get(str(row["job_id"])):
+                    one.images.append(row)
         for row in connection.execute("SELECT * FROM job_events ORDER BY job_id, seq"):
             if one := seen.get(str(row["job_id"])):
                 one.events.append(row)
-    return {str(row["id"]) for row in jobs}
+    reserved = {str(row["id"]) for row in jobs if row["deleted_at"]}
+    return {str(row["id"]) for row in jobs} - reserved, reserved
+
+
+def images_of(job: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the API tells of a job's images, or of its items."""
+    return [*job.get("images", ()), *job.get("items", ())]
 
 
 def _urls(job: dict[str, Any]) -> Iterator[str]:
-    for image in job.get("images", ()):
+    for image in images_of(job):
         if image["status"] == "completed":
             yield from filter(None, [image["url"], *(thumbnail["url"] for thumbnail in image["thumbnails"])])
+
+
+def _downloader() -> httpx.Client:
+    return httpx.Client(timeout=30, trust_env=False, follow_redirects=True)
 
 
 def _file(http: httpx.Client, url: str) -> File:

@@ -107,9 +107,7 @@ class Client:
         """The job's id; the same however often it is asked. Empty: it was refused."""
         while True:
             headers = {"Idempotency-Key": order.key}
-            answer = self.ask(
-                "POST", "/v1/thumbnails", (202, 409), json=order.body(receiver), headers=headers
-            )
+            answer = self.ask("POST", order.path, (202, 409), headers=headers, **order.request(receiver))
             if answer.status_code != httpx.codes.CONFLICT:  # the first try is still in flight
                 return str(answer.json()["task_id"]) if answer.status_code == httpx.codes.ACCEPTED else ""
             self._stopped.wait(COME_AGAIN_S)
@@ -134,7 +132,7 @@ class Client:
 
 def _can_be_retried(job: dict[str, Any]) -> bool:
     return job["status"] in ("failed", "partially_completed") and any(
-        image["error"] and image["error"]["retryable"] for image in job["images"]
+        one["error"] and one["error"]["retryable"] for one in (*job["images"], *job["items"])
     )
 
 

@@ -1,6 +1,7 @@
 """The checks find what is wrong: facts that are good are damaged one by one."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -170,7 +171,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     ),
     "a run without events": (lambda facts: job(facts).row.update(run=2), "each run ends once"),
     "an image was generated twice": (
-        lambda facts: job(facts).events[5]["data"].update(index=0), "an image is generated once a run"
+        lambda facts: job(facts).events[5]["data"].update(index=0), "an image is made once a run"
     ),
     "events lead elsewhere": (
         lambda facts: job(facts).events[7]["data"].update(status="failed"), "events lead to the rows"
@@ -249,4 +250,80 @@ def test_a_retried_job_ends_once_in_each_run() -> None:
     ]
     one.row |= {"run": 2, "last_event": 13}
 
+    assert found(facts) == {}
+
+
+def files(*, broken: int | None = None) -> Facts:
+    """The same of a job of two files."""
+    facts = good()
+    one = job(facts)
+    one.placed.order = replace(one.placed.order, uploads=True, broken=broken)
+    one.job |= {"items": one.job["images"], "images": []}
+    for image in one.images:
+        del image["seed"], image["prompt"]
+    del one.events[3:6]  # nodes have no part in it
+    for seq, event in enumerate(one.events, 1):
+        event |= {"seq": seq, "type": event["type"].replace("image.", "item.")}
+    one.row["last_event"] = len(one.events)
+    one.deliveries = _deliveries(one.placed.task_id, one.events)
+    facts.objects = [f"{ids.item_folder(UUID(one.placed.task_id), 1)}0123456789abcdef.jpeg"]
+    return facts
+
+
+def fail_file(facts: Facts, code: str, *, retryable: bool = False) -> None:
+    """The second file has failed, and everybody says so."""
+    one = job(facts)
+    for image in (one.images[1], one.job["items"][1]):
+        image["status"] = "failed"
+    one.images[1]["error_code"] = code
+    one.row["status"] = one.job["status"] = "partially_completed"
+    one.job["progress"]["completed"] = 1
+    error = {"code": code, "message": "", "retryable": retryable}
+    one.events[4] |= {"type": "item.failed", "data": {"index": 1, "status": "failed", "error": error}}
+    one.events[5] |= {"type": "job.partially_completed", "data": {"status": "partially_completed"}}
+    one.deliveries = _deliveries(one.placed.task_id, one.events)
+
+
+def test_good_files_are_good() -> None:
+    assert found(files()) == {}
+
+
+def test_a_file_that_is_no_image_may_fail_and_no_other() -> None:
+    facts = files(broken=1)
+    fail_file(facts, "image_unreadable")
+    assert found(facts) == {}
+    for other, code, retryable in (
+        (files(broken=0), "image_unreadable", False),
+        (files(broken=1), "worker_lost", True),
+        (files(broken=1), "image_unreadable", True),
+    ):
+        fail_file(other, code, retryable=retryable)
+        assert UNPROVOKED in found(other)
+
+
+def test_what_is_wrong_with_files_is_found() -> None:
+    twice, gone, orphan = files(), files(), files()
+    job(twice).events[4]["data"]["index"] = 0
+    assert "an image is made once a run" in found(twice)
+    job(gone).files["http://s/0"] = File(404)
+    assert UNREADABLE in found(gone)
+    stranger = uuid4()
+    orphan.objects.append(ids.item_folder(stranger, 0) + "a.jpeg")
+    assert "no object belongs to nobody" in found(orphan)
+    orphan.reserved.add(str(stranger))  # its request was cut off: the sweep erases it later
+    assert found(orphan) == {}
+
+
+def test_files_that_are_canceled_with_their_job_have_no_events() -> None:
+    facts = files()
+    one = job(facts)
+    one.placed.order = replace(one.placed.order, cancels=True)
+    for image in (one.images[1], one.job["items"][1]):
+        image["status"] = "canceled"
+    one.row["status"] = one.job["status"] = "canceled"
+    one.job["progress"]["completed"] = 1
+    one.events[4] = {"seq": 5, "type": "job.canceled", "data": {"status": "canceled"}}
+    del one.events[5]
+    one.row["last_event"] = 5
+    one.deliveries = _deliveries(one.placed.task_id, one.events)
     assert found(facts) == {}

@@ -1,6 +1,10 @@
 """The plan and the load are pure functions of the seed, and leave no kind of fault out."""
 
+import io
+import json
 from itertools import pairwise
+
+from PIL import Image
 
 from scripts.havoc.blows import BLOWS
 from scripts.havoc.orders import POISON, make_orders
@@ -48,4 +52,18 @@ def test_orders_have_keys_and_seeds_of_their_own() -> None:
 
 def test_an_order_without_a_webhook_asks_for_none() -> None:
     for order in make_orders(1, 20, 4, 10):
-        assert ("webhook" in order.body("http://127.0.0.1:1/")) == order.webhook
+        request = order.request("http://127.0.0.1:1/")
+        body = json.loads(request["data"]["request"]) if order.uploads else request["json"]
+        assert ("webhook" in body) == order.webhook
+
+
+def test_some_orders_are_files_of_which_some_are_none() -> None:
+    uploads = [order for order in make_orders(1, 300, 4, 240) if order.uploads]
+    assert 40 < len(uploads) < 150
+    assert 5 < sum(order.broken is not None for order in uploads) < len(uploads)
+    for order in uploads[:20]:
+        files = order.request("http://127.0.0.1:1/")["files"]
+        assert files == order.request("http://127.0.0.1:1/")["files"], "else its key would not bring the same"
+        good = [content for index, (_, (_, content)) in enumerate(files) if index != order.broken]
+        assert {Image.open(io.BytesIO(content)).size for content in good} == {(order.side, order.side)}
+        assert len(set(good)) == len(good)
