@@ -54,7 +54,7 @@ def there() -> Iterator[Project]:
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Little of it. Where keys are not there, they are looked for again at once."""
-    monkeypatch.setattr(key_set, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(key_set, "TIMEOUT_S", 2.0)
     monkeypatch.setattr(key_set, "COOLDOWN_S", 0.0)
     return monkeypatch
 

@@ -150,14 +150,14 @@ def saying(body: bytes, status: int = 200, **headers: str) -> Answer:
 
 def slow(handler: _Handler) -> None:
     """Takes longer than anybody should wait."""
-    time.sleep(3)
+    time.sleep(6)
 
 
 def dripping(handler: _Handler) -> None:
     """Never silent for long, and never done."""
     handler.send_response(200)
     handler.end_headers()
-    for _ in range(60):
+    for _ in range(120):
         handler.wfile.write(b" ")
         time.sleep(0.05)
 
