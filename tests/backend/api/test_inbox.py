@@ -288,12 +288,3 @@ def test_what_a_former_version_of_the_pipeline_did_is_still_shown(api: httpx.Cli
     event = api.get(f"/v1/events/{event_id}").json()
     assert event["task_context"] == {"guess": {"topic": "tea"}}
     assert [step["name"] for step in event["steps"]] == ["classify", "draft_reply", "route", "guess"]
-
-
-def test_names_are_used_once() -> None:
-    assert all(name == pipeline.name for name, pipeline in PIPELINES.items())
-    for pipeline in EVENTS.values():
-        names = [step.name for step in pipeline.steps]
-        assert names
-        assert len(set(names)) == len(names)
-    assert len(EVENTS) == sum(isinstance(pipeline, EventPipeline) for pipeline in PIPELINES.values())
