@@ -3,6 +3,7 @@
 import logging
 import random
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -104,7 +105,8 @@ def _notification(parts: Resources, claim: Claim, job: Job, receiver: Receiver) 
     """Outside the transaction: the storage may have to be asked for URLs."""
     (url, signing), event = receiver, claim.event
     try:
-        told = views.as_json(views.render(parts, job)) | _details(parts, job, event)
+        told = views.as_json(views.render(parts, job))
+        told |= _details(parts, job, event, told)
     except StorageUnavailable as exc:
         raise DeliveryFailed(NO_URLS) from exc
     return Notification(
@@ -132,12 +134,15 @@ def _receiver(parts: Resources, session: Session, delivery: WebhookDelivery, job
     )
 
 
-def _details(parts: Resources, job: Job, event: JobEvent) -> dict[str, Any]:
-    """A job's event tells the job's state when it happened, not when it is delivered; an item's, which item:
-    of thousands, the job's view has the first.
+def _details(parts: Resources, job: Job, event: JobEvent, told: Mapping[str, Any]) -> dict[str, Any]:
+    """A job's event tells the job's state when it happened, not when it is delivered; an image's, which image
+    and likewise; an item's, which item: of thousands, the job's view has the first.
     """
     if event.type.startswith("job."):
         return event.data
+    if event.type.startswith("image."):
+        shown = {image["index"]: image for image in told["images"]}.get(event.data["index"])
+        return {"image": shown | event.data} if shown else {}
     if not event.type.startswith("item."):
         return {}
     with parts.db.read_scope() as session:
@@ -155,6 +160,7 @@ def _note_failure(parts: Resources, claim: Claim, failure: NotifyError, outcome:
         due = deliveries.postpone(
             session, claim.attempt_id, outcome, now(), parts.settings.webhook_retry_after_s,
             jitter=random.random(),  # noqa: S311
+            asked_s=failure.retry_after_s,
         )  # fmt: skip
     log.warning("webhook %s failed: %s; next try %s", name, failure.detail, due or "never")
 
