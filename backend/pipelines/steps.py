@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, JsonValue, ValidationError
 from backend.celery_app import app
 from backend.errors import FieldError, InvalidRequest
 from backend.jobs.models import Job
-from backend.pipelines.base import JobRequest, Pipeline, Prepared, json_of_at_most
+from backend.pipelines.base import JobRequest, Pipeline, Prepared, json_of_at_most, words_of
 from backend.resources import Resources
 from contract.queues import CPU_QUEUES, DEFAULT_QUEUE, RUN_STEP
 
@@ -123,8 +123,8 @@ class EventPipeline(Generic[D]):
             checked = self.data_schema.model_validate_json(json.dumps(data))
         except ValidationError as exc:
             errors = tuple(
-                FieldError(_pointer(error["loc"]), error["msg"].removeprefix("Value error, "))
-                for error in exc.errors(include_url=False, include_context=False, include_input=False)
+                FieldError(_pointer(error["loc"]), words_of(error))
+                for error in exc.errors(include_url=False, include_input=False)
             )
             raise InvalidRequest(f"These are no data of {self.event_type}.", errors=errors) from exc
         return checked.model_dump(mode="json", by_alias=True)
