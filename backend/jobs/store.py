@@ -486,10 +486,13 @@ def cancel(session: Session, job: Job, now: datetime, kept_for: timedelta | None
 
 
 def retry(session: Session, job: Job, now: datetime, deadline: timedelta) -> None:
-    """One run more for what failed of a locked job. Raises `Conflict` if nothing failed."""
+    """One run more for what failed of a locked job; prompts that nobody has reviewed are still to be. Raises
+    `Conflict` if nothing failed.
+    """
     if job.status not in (Status.FAILED, Status.PARTIALLY_COMPLETED):
         raise Conflict(f"Nothing failed: the job is {job.status.value}.")
     job.run += 1
+    is_unreviewed = job.input.get("review") and job.images and not any(image.sends for image in job.images)
     for image in job.images:
         if image.status is Status.FAILED:
             _reset(image, job.run)
@@ -503,6 +506,8 @@ def retry(session: Session, job: Job, now: datetime, deadline: timedelta) -> Non
     job.error_code = job.error_message = job.error_retryable = None
     job.deadline_at = now + deadline
     _record_job(session, job, "job.retried", now)
+    if is_unreviewed:
+        hold(session, job, now)
 
 
 def _reset(image: ImageGeneration, run: int) -> None:
