@@ -12,7 +12,14 @@ from sqlalchemy.orm import Session
 
 from backend import resources, views
 from backend.celery_app import BROKER_ERRORS, app
-from backend.errors import DeliveryFailed, NotifyError, StorageUnavailable, TargetGone, TargetRefused
+from backend.errors import (
+    DeliveryFailed,
+    NotifyError,
+    ServiceUnavailable,
+    StorageUnavailable,
+    TargetGone,
+    TargetRefused,
+)
 from backend.jobs import deliveries, endpoints, ids, items, queries
 from backend.jobs.deliveries import Claim, Outcome
 from backend.jobs.models import Job, JobEvent, WebhookDelivery
@@ -28,6 +35,7 @@ log = logging.getLogger(__name__)
 GONE = "The receiver answered 410 Gone."
 DISABLED = "The endpoint is disabled."
 DELETED = "The endpoint was deleted."
+OURS = "Something went wrong on our side."
 NO_URLS = "Nothing was sent: the storage is away, and signs no URLs."
 
 Receiver = tuple[str, tuple[str, ...]]  # its URL, and the secrets that sign what it gets
@@ -77,6 +85,11 @@ def deliver_webhook(delivery_id: str) -> None:
         status_code = parts.notifier.send(_notification(parts, claim, job, receiver))
     except NotifyError as exc:
         _note_failure(parts, claim, exc, Outcome(exc.status_code, exc.detail, _ms_since(begun)))
+    except ServiceUnavailable:
+        raise  # nothing can be written down, either: its lease ends, and then it is sent again
+    except Exception:  # ours to mend; it counts as a try, or it would be made each minute for ever
+        log.exception("webhook %s broke off", ids.webhook_id(claim.event.job_id, claim.event.seq))
+        _note_failure(parts, claim, DeliveryFailed(OURS), Outcome(None, OURS, _ms_since(begun)))
     else:
         with parts.db.session_scope() as session:
             deliveries.delivered(
@@ -93,6 +106,9 @@ def _claim(parts: Resources, delivery_id: UUID) -> tuple[Claim, Job, Receiver] |
         claim = deliveries.claim(session, delivery_id, now())
         job = queries.get(session, claim.delivery.job_id) if claim else None
         if claim is None or job is None:
+            return None
+        if claim.delivery.attempts > deliveries.MOST_ATTEMPTS:  # its workers were lost each time
+            deliveries.abandon(session, claim.attempt_id, Outcome(None, deliveries.INTERRUPTED, 0))
             return None
         try:
             return claim, job, _receiver(parts, session, claim.delivery, job)

@@ -20,6 +20,8 @@ from backend.jobs.deliveries import DeliveryStatus
 from backend.jobs.faults import Fault
 from backend.jobs.items import Source
 from backend.jobs.models import WebhookAttempt, WebhookDelivery
+from backend.notify.base import Notification
+from backend.notify.null import NullNotifier
 from backend.tasks import notify
 from backend.tasks.notify import deliver_webhook
 from contract.queues import NOTIFY_QUEUE
@@ -459,6 +461,49 @@ def test_a_worker_that_dies_between_sending_and_noting_tells_it_twice_not_never(
 
 
 # -- once more ----------------------------------------------------------------------------------------
+
+
+class Broken(NullNotifier):
+    """As if there were a fault of ours in it, or in what is below it."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def send(self, notification: Notification) -> None:
+        raise self.error
+
+
+def test_a_fault_of_ours_counts_as_a_try_and_is_told_in_the_log(
+    place: Workplace, make_job: MakeJob, listening: Receiver
+) -> None:
+    place.parts.notifier = Broken(ZeroDivisionError())
+    add_endpoint(place, url_of(listening))
+    make_job()
+    for _ in range(len(place.parts.settings.webhook_retry_after_s) + 1):
+        make_due(place)
+        (delivery_id,) = deliver(place)
+    row = read(place, delivery_id)
+    assert deliveries.status_of(row) is DeliveryStatus.FAILED
+    assert {one.reason for one in row.log} == {"Something went wrong on our side."}
+
+
+def test_a_delivery_that_kills_its_workers_is_given_up_some_time(
+    place: Workplace, make_job: MakeJob, listening: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries, "MOST_ATTEMPTS", 3)
+    place.parts.notifier = Broken(KeyboardInterrupt())  # nothing of ours catches it
+    add_endpoint(place, url_of(listening))
+    make_job()
+    for _ in range(3):
+        make_due(place)
+        with pytest.raises(KeyboardInterrupt):
+            deliver(place)
+    place.parts.notifier = NullNotifier()
+    make_due(place)
+    (delivery_id,) = deliver(place)
+    row = read(place, delivery_id)
+    assert deliveries.status_of(row) is DeliveryStatus.FAILED
+    assert row.last_error == deliveries.INTERRUPTED
 
 
 def test_what_is_asked_for_is_told_again(place: Workplace, make_job: MakeJob, listening: Receiver) -> None:
