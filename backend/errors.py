@@ -332,9 +332,16 @@ class NotifyError(FanfareError):
 
     code = "notify_failed"
 
-    def __init__(self, detail: str | None = None, *, status_code: int | None = None) -> None:
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        status_code: int | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status_code = status_code  # what the receiver answered, if it did
+        self.retry_after_s = retry_after_s  # as it has asked
 
 
 class DeliveryFailed(NotifyError):

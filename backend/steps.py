@@ -1,11 +1,13 @@
 """Runs pipelines that are made of steps: one task for all of them, which does one step and sends the next.
 
 What a step produced is stored, under the lock of the job's row, before the next one is sent. So a worker that
-dies costs the step that it had in hand and none of those before. A step is in one hand at a time.
+dies costs the step that it had in hand and none of those before. A step is in one hand at a time; one that
+kills its workers is left after a few, as it would kill all there are, again and again.
 """
 
 import json
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, cast
@@ -17,14 +19,21 @@ from pydantic import BaseModel
 
 from backend import resources
 from backend.celery_app import BROKER_ERRORS, app
-from backend.errors import DatabaseUnavailable, LLMError, StepFailed
+from backend.errors import (
+    DatabaseUnavailable,
+    LLMError,
+    ServiceUnavailable,
+    StepFailed,
+    StorageUnavailable,
+)
 from backend.jobs import fairness, store
+from backend.jobs.faults import Fault
 from backend.jobs.models import Job
 from backend.pipelines import PIPELINES
 from backend.pipelines.steps import EventPipeline, Step, outputs_of
 from backend.resources import Resources
 from backend.tasks import lifecycle, notify
-from backend.tasks.base import PATIENCE, JobTask, ask_again
+from backend.tasks.base import PATIENCE, JobTask, ask_again, storable_text
 from backend.tasks.holding import HELD_FOR, holding
 from backend.views import now
 from contract.queues import RUN_STEP, priority_of
@@ -32,14 +41,19 @@ from contract.queues import RUN_STEP, priority_of
 log = logging.getLogger(__name__)
 
 MAX_OUTPUT_BYTES = 1024 * 1024  # of a step, as JSON
-REPLACEMENT = "\ufffd"
+MOST_LOSSES = 3  # workers that died over one step
+LOST = Fault(
+    "worker_lost", "The workers that did a step of the job were lost each time; perhaps because of it.",
+    retryable=True,
+)  # fmt: skip
+LONGEST_PAUSE = timedelta(seconds=PATIENCE["retry_backoff_max"])
 
 
 @app.task(name=RUN_STEP, bind=True, base=JobTask, soft_time_limit=660, time_limit=690, **PATIENCE)
 def run_step(self: JobTask, *, job_id: str, run: int, step: str, token: str) -> None:
     """Does a step of the job, and sends the next one. What is done already isn't done again."""
     parts = resources.current()
-    job, pipeline = _begun(parts, UUID(job_id), run, step, token)
+    job, pipeline = _begun(parts, UUID(job_id), run, step, token, is_next_try=_is_next_try(self))
     notify.kick(parts, job)
     todo = pipeline.next_step(job)
     if todo is None or todo.name == step:
@@ -60,21 +74,40 @@ def pipeline_of(job: Job) -> EventPipeline[Any] | None:
     return pipeline if isinstance(pipeline, EventPipeline) else None
 
 
-def _begun(parts: Resources, job_id: UUID, run: int, step: str, token: str) -> tuple[Job, EventPipeline[Any]]:
-    """The job, unless somebody else has its next step in hand. If that is this message's, we have it now."""
+def _is_next_try(task: JobTask) -> bool:
+    """Whether the message was sent by the step itself, which failed, and comes for the first time."""
+    return bool(task.request.retries) and not (task.request.delivery_info or {}).get("redelivered")
+
+
+def _begun(
+    parts: Resources, job_id: UUID, run: int, step: str, token: str, *, is_next_try: bool
+) -> tuple[Job, EventPipeline[Any]]:
+    """The job, unless somebody else has its next step in hand. If that is this message's, we have it now.
+
+    `is_next_try`: that we had it before is no sign that a worker has died over it.
+    """
     with parts.db.session_scope() as session:
         job = store.begin(session, job_id, now(), run)
         pipeline = pipeline_of(job) if job else None
-        is_free = job is not None and pipeline is not None and _claim(pipeline, job, step, token)
-    if job is None or pipeline is None or not is_free:
+        if job is None or pipeline is None or not store.is_free(job, token, now()):
+            raise Ignore
+        losses = 0
+        todo = pipeline.next_step(job)
+        if todo is not None and todo.name == step:
+            losses = _losses(job, step, token, is_next_try=is_next_try)
+            store.claim(job, token, now() + HELD_FOR, now())
+    if losses >= MOST_LOSSES:
+        log.error("step %s of job %s is given up: %d workers died over it", step, job_id, losses)
+        lifecycle.fail(job_id, LOST, run)
         raise Ignore
     return job, pipeline
 
 
-def _claim(pipeline: EventPipeline[Any], job: Job, step: str, token: str) -> bool:
-    todo = pipeline.next_step(job)
-    is_ours = todo is not None and todo.name == step
-    return store.claim(job, token, now() + (HELD_FOR if is_ours else timedelta(0)), now())
+def _losses(job: Job, step: str, token: str, *, is_next_try: bool) -> int:
+    """How many workers have died over the step by now. Who ends a step in any way says so, or is to go on."""
+    was_begun = job.claimed_by is not None and job.claimed_until is not None
+    is_lost = was_begun and not (job.claimed_by == token and is_next_try)
+    return store.lose_step(job, step) if is_lost else 0
 
 
 def _do(
@@ -88,13 +121,27 @@ def _do(
         if isinstance(later, Retry):
             _hold_on(parts, job, token, timedelta(seconds=cast("float", later.when)))
         raise later from exc
+    except (ServiceUnavailable, StorageUnavailable):
+        _hold_on(parts, job, token, LONGEST_PAUSE)
+        raise
     except BROKER_ERRORS as exc:  # it is the step's own, and nothing that the sweep would set right
         log.exception("step %s of job %s", step.name, job.id)
         raise StepFailed(f"The step {step.name} could not reach what it needs.") from exc
+    return _kept(step, output)
+
+
+def _kept(step: Step[Any], output: Mapping[str, Any] | BaseModel) -> dict[str, Any]:
+    """As it is stored. Raises `StepFailed` where it is too much, TypeError where it is nothing of JSON."""
     whole = output.model_dump(mode="json") if isinstance(output, BaseModel) else output
-    if len(json.dumps(dict(whole), allow_nan=False)) > MAX_OUTPUT_BYTES:
+    try:
+        size = len(json.dumps(dict(whole), allow_nan=False))
+        kept: dict[str, Any] = _storable(dict(whole))
+    except (TypeError, ValueError, RecursionError) as exc:
+        what = f"the step {step.name} has returned a {type(output).__name__}"
+        raise TypeError(f"{what}, and not an object of JSON or a model that becomes one: {exc}") from exc
+    if size > MAX_OUTPUT_BYTES:
         raise StepFailed(f"The step {step.name} has produced more than can be kept.")
-    return {name: _storable(value) for name, value in whole.items()}
+    return kept
 
 
 def _hold_on(parts: Resources, job: Job, token: str, wait: timedelta) -> None:
@@ -106,7 +153,7 @@ def _hold_on(parts: Resources, job: Job, token: str, wait: timedelta) -> None:
 def _storable(value: Any) -> Any:  # noqa: ANN401 - JSON
     """The same, without what Postgres keeps in no text: language models write anything."""
     if isinstance(value, str):
-        return value.replace("\x00", REPLACEMENT).encode("utf-8", "replace").decode()
+        return storable_text(value)
     if isinstance(value, list | tuple):
         return [_storable(item) for item in value]
     if isinstance(value, dict):

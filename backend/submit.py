@@ -222,7 +222,11 @@ def _dispatching(session: Session, job: Job) -> int:
 
 def _publish(resources: Resources, job: Job, band: int) -> None:
     """Raises `BrokerUnavailable`; the job counts as not dispatched then."""
-    canvas = PIPELINES[job.pipeline].canvas(job, planned=bool(job.images))
+    pipeline = PIPELINES.get(job.pipeline)
+    if pipeline is None:  # it was taken out since, or is newer than this process: the next one may know it
+        log.warning("job %s is left: there is no pipeline %s here", job.id, job.pipeline)
+        return
+    canvas = pipeline.canvas(job, planned=bool(job.images))
     for step in getattr(canvas, "tasks", [canvas]):
         step.set(priority=priority_of(band, resources.settings.broker_url))
     try:

@@ -10,6 +10,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import redis
+from billiard.exceptions import SoftTimeLimitExceeded
 
 from backend import rescue, resources, retention, submit
 from backend.celery_app import BROKER_ERRORS, app
@@ -53,6 +54,10 @@ def _do(part: Callable[[Resources], None], parts: Resources) -> None:
         log.warning("%s: %s; the next sweep tries again", part.__name__.strip("_"), exc.detail)
     except BROKER_ERRORS as exc:
         log.warning("%s: %s; the next sweep tries again", part.__name__.strip("_"), type(exc).__name__)
+    except SoftTimeLimitExceeded:
+        raise
+    except Exception:  # ours to mend; until then all that is late would wait for it
+        log.exception("%s broke off; the next sweep tries again", part.__name__.strip("_"))
 
 
 def _is_my_turn(parts: Resources) -> bool:

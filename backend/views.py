@@ -281,8 +281,7 @@ def _progress_of_items(row: JobRow) -> Progress:
 
 
 def _progress_in_steps(row: JobRow) -> Progress:
-    context = row.task_context or {}
-    completed, total = sum(done is not None for done in context.values()), len(context)
+    completed, total = len(row.steps_done), len(row.task_context or {})
     fraction = 1.0 if row.status in ENDED else round(completed / max(total, 1), 4)
     return Progress(
         completed=completed, failed=int(row.status is Status.FAILED), total=total, fraction=fraction

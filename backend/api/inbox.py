@@ -140,9 +140,9 @@ def _render(resources: Resources, row: Job) -> Event:
 
 def _steps(pipeline: EventPipeline[Any], row: Job) -> list[EventStep]:
     """The pipeline's, and those that it had when the event came and has no more."""
-    context = row.task_context or {}
+    context = row.steps_done
     names = [step.name for step in pipeline.steps]
-    names += sorted(name for name, done in context.items() if done and name not in names)
+    names += sorted(name for name in context if name not in names)
     following = pipeline.next_step(row)
     steps = []
     for name in names:

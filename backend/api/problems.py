@@ -20,6 +20,7 @@ from backend.errors import (
     Unauthorized,
     UnsupportedMediaType,
 )
+from backend.pipelines.base import words_of
 
 log = logging.getLogger(__name__)
 
@@ -123,8 +124,9 @@ def _detail_of(error: FieldError) -> ProblemDetail:
 
 async def _on_validation_error(request: Request, exc: Exception) -> JSONResponse:
     assert isinstance(exc, RequestValidationError)
-    if any(error["type"] == "json_invalid" for error in exc.errors()):
-        return _malformed(request)
+    malformed = [error for error in exc.errors() if error["type"] == "json_invalid"]
+    if malformed:
+        return _malformed(request, str(malformed[0].get("ctx", {}).get("error") or malformed[0]["msg"]))
     return answer(
         request,
         status=422,
@@ -135,8 +137,8 @@ async def _on_validation_error(request: Request, exc: Exception) -> JSONResponse
     )
 
 
-def _malformed(request: Request) -> JSONResponse:
-    root = [ProblemDetail(pointer="#", detail="not JSON")]
+def _malformed(request: Request, why: str) -> JSONResponse:
+    root = [ProblemDetail(pointer="#", detail=why)]
     return answer(
         request, status=400, code="malformed_json", title="Malformed JSON",
         detail="The body can't be read as JSON.", errors=root,
@@ -144,9 +146,8 @@ def _malformed(request: Request) -> JSONResponse:
 
 
 def _explain(error: dict[str, Any]) -> ProblemDetail:
-    """What pydantic found. Its own words, but never the value: that may be long, or a secret."""
     place, *path = error["loc"]
-    text = str(error["msg"]).removeprefix("Value error, ")
+    text = words_of(error)
     if place == "body":
         return ProblemDetail(pointer="#" + "".join(f"/{_escape(part)}" for part in path), detail=text)
     return ProblemDetail(parameter=str(path[0]) if path else str(place), detail=text)

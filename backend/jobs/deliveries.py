@@ -21,6 +21,7 @@ LEASE = timedelta(seconds=60)  # a delivery in hand is not begun again for this 
 LOST_SOON, LOST_AFTER = timedelta(minutes=1), timedelta(minutes=5)
 MOST_ATTEMPTS = 100  # at one delivery, those that were asked for included
 MOST_CHARACTERS = 500  # of a reason
+MOST_ASKED = timedelta(hours=1)  # how long a receiver may put off the next try
 
 INTERRUPTED = "The worker was lost; nobody knows whether the receiver got it."
 
@@ -171,16 +172,19 @@ def postpone(
     now: datetime,
     retry_after_s: Sequence[float],
     jitter: float,
+    asked_s: int | None = None,
 ) -> datetime | None:
     """It failed: when it is tried again, or None after the last attempt.
 
     `retry_after_s` are the waits after each attempt, to which up to a fifth is added; `jitter` is 0 to 1.
+    `asked_s`: the receiver wants to be left alone for so long; that is heeded up to MOST_ASKED.
     """
     delivery = _note(session, attempt_id, outcome)
     if delivery is None:
         return None
     waits = retry_after_s[delivery.attempts - 1 : delivery.attempts]
-    delivery.due_at = now + timedelta(seconds=waits[0] * (1 + 0.2 * jitter)) if waits else None
+    asked = min(timedelta(seconds=asked_s or 0), MOST_ASKED)
+    delivery.due_at = now + max(timedelta(seconds=waits[0]), asked) * (1 + 0.2 * jitter) if waits else None
     return delivery.due_at
 
 

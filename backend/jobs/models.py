@@ -58,7 +58,8 @@ class Job(Base):
     output: Mapped[dict[str, Any] | None] = mapped_column(Json)  # what a job without images came to
     takes_files: Mapped[bool] = mapped_column(default=False, server_default=sa.false())  # then it has items
 
-    # by step: {"output", "completed_at"}, or null while it is not done. None: the job is not made of steps
+    # By step: {"output", "completed_at"} once it is done; before that null, or {"losses"}: how many workers
+    # have died over it in this run. None: the job is not made of steps.
     task_context: Mapped[dict[str, Any] | None] = mapped_column(Json)
     total: Mapped[int] = mapped_column(default=0)  # images asked for, or files that are taken
     run: Mapped[int] = mapped_column(default=1)  # 1, and one more for each retry
@@ -91,6 +92,12 @@ class Job(Base):
     # Nor these: see `items.load`
     first_items = cast("Sequence[MediaItem]", ())
     item_counts = cast("Mapping[Status, int]", MappingProxyType({}))
+
+    @property
+    def steps_done(self) -> dict[str, dict[str, Any]]:
+        """What `task_context` has of those that are done."""
+        known = (self.task_context or {}).items()
+        return {step: done for step, done in known if done and "output" in done}
 
     images: Mapped[list["ImageGeneration"]] = relationship(
         back_populates="job", order_by="ImageGeneration.index", passive_deletes=True

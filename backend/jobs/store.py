@@ -167,10 +167,15 @@ def begin(session: Session, job_id: UUID, now: datetime, run: int | None = None)
 
 def claim(job: Job, who: str, until: datetime, now: datetime) -> bool:
     """Takes what is costly to do of a locked job in hand. False: another task has it in hand."""
-    others = job.claimed_by not in (None, who) and job.claimed_until is not None and job.claimed_until > now
-    if not others:
-        job.claimed_by, job.claimed_until = who, until
-    return not others
+    if not is_free(job, who, now):
+        return False
+    job.claimed_by, job.claimed_until = who, until
+    return True
+
+
+def is_free(job: Job, who: str, now: datetime) -> bool:
+    """Whether nobody else has in hand what is costly to do of a job."""
+    return job.claimed_by in (None, who) or job.claimed_until is None or job.claimed_until <= now
 
 
 def renew_claim(session: Session, job_id: UUID, who: str, until: datetime) -> None:
@@ -363,13 +368,21 @@ def save(
 def take_step(session: Session, job: Job, step: str, output: dict[str, Any], now: datetime) -> bool:
     """What a step of a locked job came to. False: it is there already, and the first stands."""
     known = job.task_context or {}
-    if known.get(step) is not None:
+    if step in job.steps_done:
         return False
     job.claimed_by = job.claimed_until = None
     job.dispatched_at, job.sends = now, 1  # the next one is, and is waited for as patiently as the first
     job.task_context = known | {step: {"output": output, "completed_at": now.isoformat()}}
     events.record(session, job, "job.step_completed", _job_data(job) | {"step": step}, now)
     return True
+
+
+def lose_step(job: Job, step: str) -> int:
+    """A worker has died over a step of a locked job. How many have, in this run."""
+    known = job.task_context or {}
+    losses: int = (known.get(step) or {}).get("losses", 0) + 1
+    job.task_context = known | {step: {"losses": losses}}
+    return losses
 
 
 def complete(
@@ -473,10 +486,13 @@ def cancel(session: Session, job: Job, now: datetime, kept_for: timedelta | None
 
 
 def retry(session: Session, job: Job, now: datetime, deadline: timedelta) -> None:
-    """One run more for what failed of a locked job. Raises `Conflict` if nothing failed."""
+    """One run more for what failed of a locked job; prompts that nobody has reviewed are still to be. Raises
+    `Conflict` if nothing failed.
+    """
     if job.status not in (Status.FAILED, Status.PARTIALLY_COMPLETED):
         raise Conflict(f"Nothing failed: the job is {job.status.value}.")
     job.run += 1
+    is_unreviewed = job.input.get("review") and job.images and not any(image.sends for image in job.images)
     for image in job.images:
         if image.status is Status.FAILED:
             _reset(image, job.run)
@@ -485,9 +501,13 @@ def retry(session: Session, job: Job, now: datetime, deadline: timedelta) -> Non
     job.status, job.completed_at, job.dispatched_at = Status.PENDING, None, None
     job.moved_forward_at = job.cancel_at = job.expires_at = job.claimed_until = None
     job.sends = 0
+    if job.task_context is not None:
+        job.task_context = dict.fromkeys(job.task_context) | job.steps_done
     job.error_code = job.error_message = job.error_retryable = None
     job.deadline_at = now + deadline
     _record_job(session, job, "job.retried", now)
+    if is_unreviewed:
+        hold(session, job, now)
 
 
 def _reset(image: ImageGeneration, run: int) -> None:

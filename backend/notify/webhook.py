@@ -1,7 +1,9 @@
 """Delivers notifications as Standard Webhooks: signed, to public addresses, within one deadline."""
 
 import json
+import math
 import ssl
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import httpcore
@@ -12,6 +14,7 @@ from backend.notify.addresses import LookupUnavailable, NameNotFound, Resolver, 
 from backend.notify.base import Notification
 from backend.notify.connection import Deadline
 from backend.notify.gate import Gate
+from backend.retry_after import seconds_of
 
 USER_AGENT = "Fanfare-Webhooks/1"
 _GONE = 410
@@ -56,7 +59,7 @@ class WebhookNotifier:
             url, connection = self._gate.connect(target, addresses, deadline)
             fields = [("Host", target.authority), *headers.items()]
             with connection, connection.stream("POST", url, headers=fields, content=body) as response:
-                status = response.status
+                status, asked_s = response.status, _asked_s(response.headers)
         except NameNotFound as exc:
             raise DeliveryFailed(f"The host {target.host} does not resolve.") from exc
         except LookupUnavailable as exc:
@@ -67,7 +70,7 @@ class WebhookNotifier:
             raise DeliveryFailed(_why_unreachable(exc)) from exc
         except httpcore.ProtocolError as exc:
             raise DeliveryFailed("The receiver's answer was not valid HTTP.") from exc
-        _judge(status)
+        _judge(status, asked_s)
         return status
 
 
@@ -109,7 +112,16 @@ def _why_unreachable(exc: httpcore.NetworkError) -> str:
     return "The connection to the receiver broke off."
 
 
-def _judge(status: int) -> None:
+def _asked_s(headers: Sequence[tuple[bytes, bytes]]) -> int | None:
+    """How many seconds the receiver wants to be left alone; None: it doesn't say."""
+    for name, value in headers:
+        if name.lower() == b"retry-after":
+            seconds = seconds_of(value.decode("latin-1"))
+            return None if seconds is None else math.ceil(seconds)
+    return None
+
+
+def _judge(status: int, asked_s: int | None) -> None:
     if 200 <= status < 300:
         return
     if status == _GONE:
@@ -118,4 +130,4 @@ def _judge(status: int) -> None:
         raise DeliveryFailed(
             f"The receiver answered {status}; redirects are not followed.", status_code=status
         )
-    raise DeliveryFailed(f"The receiver answered {status}.", status_code=status)
+    raise DeliveryFailed(f"The receiver answered {status}.", status_code=status, retry_after_s=asked_s)

@@ -6,7 +6,7 @@ from backend.pipelines.base import Pipeline
 from backend.pipelines.product_images import ProductImagesPipeline
 from backend.pipelines.prompts import PromptsPipeline
 from backend.pipelines.reproductions import ReproductionsPipeline
-from backend.pipelines.steps import EventPipeline
+from backend.pipelines.steps import EventPipeline, check_names
 from backend.pipelines.thumbnails import ThumbnailsPipeline
 from backend.pipelines.triage import TRIAGE
 from backend.pipelines.uploads import UploadsPipeline
@@ -19,6 +19,8 @@ PIPELINES: dict[str, Pipeline] = {
     "product_images": ProductImagesPipeline(),
     "triage": TRIAGE,
 }
+
+check_names(PIPELINES)
 
 EVENTS: dict[str, EventPipeline[Any]] = {  # by event type
     pipeline.event_type: pipeline for pipeline in PIPELINES.values() if isinstance(pipeline, EventPipeline)

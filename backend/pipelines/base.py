@@ -1,6 +1,7 @@
 """What a pipeline is: a request schema, and a function that builds a Celery canvas."""
 
 import json
+import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ MAX_SEED = 2**32 - 1
 MAX_SIDE = 4096  # pixels; a model's own limit is usually lower
 
 _ALLOWED_CONTROLS = "\n\r\t"
+_NUL_IN_JSON = re.compile(r"(?<!\\)(\\\\)*\\u0000")  # and not the six characters, which have a backslash more
 
 WebhookEvent = Literal[
     "job.created",
@@ -52,6 +54,14 @@ class RequestModel(BaseModel):
     """Base of all that clients send: what is not declared is refused, and "4" is no number."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def words_of(error: Mapping[str, Any]) -> str:
+    """What pydantic says of an error, but never the value: that may be long, or a secret."""
+    text = str(error["msg"]).removeprefix("Value error, ")
+    if error["type"] in ("too_long", "too_short") and error["ctx"]["field_type"] == "Value":  # of a `Text`
+        return text.replace("Value", "Text").replace("items after validation", "characters")
+    return text
 
 
 def _check_text(value: str) -> str:
@@ -131,7 +141,7 @@ def json_of_at_most(most: int) -> AfterValidator:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False)
         if len(text.encode()) > most:
             raise ValueError(f"may take at most {most} bytes as JSON")
-        if "\\u0000" in text:
+        if _NUL_IN_JSON.search(text):
             raise ValueError("must not hold the character U+0000")
         return value
 

@@ -13,9 +13,9 @@ from pydantic import BaseModel, Field, JsonValue, ValidationError
 from backend.celery_app import app
 from backend.errors import FieldError, InvalidRequest
 from backend.jobs.models import Job
-from backend.pipelines.base import JobRequest, Prepared, json_of_at_most
+from backend.pipelines.base import JobRequest, Pipeline, Prepared, json_of_at_most, words_of
 from backend.resources import Resources
-from contract.queues import DEFAULT_QUEUE, RUN_STEP
+from contract.queues import CPU_QUEUES, DEFAULT_QUEUE, RUN_STEP
 
 MAX_DATA_BYTES = 256 * 1024
 GRACE_S = 30  # between the time when a step is told to end, and when it is ended
@@ -77,6 +77,15 @@ class EventPipeline(Generic[D]):
     data_schema: type[D]
     steps: tuple[Step[D], ...]
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for steps that could not be told apart, or could not be done."""
+        names = [step.name for step in self.steps]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"the pipeline {self.name} needs steps, each with a name of its own: {names}")
+        unknown = sorted({step.queue for step in self.steps} - set(CPU_QUEUES))
+        if unknown:
+            raise ValueError(f"the pipeline {self.name} has steps in {unknown}; queues are {CPU_QUEUES}")
+
     request_schema = EventRequest
     has_route = False  # `POST /v1/events` is
 
@@ -114,8 +123,8 @@ class EventPipeline(Generic[D]):
             checked = self.data_schema.model_validate_json(json.dumps(data))
         except ValidationError as exc:
             errors = tuple(
-                FieldError(_pointer(error["loc"]), error["msg"].removeprefix("Value error, "))
-                for error in exc.errors(include_url=False, include_context=False, include_input=False)
+                FieldError(_pointer(error["loc"]), words_of(error))
+                for error in exc.errors(include_url=False, include_input=False)
             )
             raise InvalidRequest(f"These are no data of {self.event_type}.", errors=errors) from exc
         return checked.model_dump(mode="json", by_alias=True)
@@ -123,7 +132,19 @@ class EventPipeline(Generic[D]):
 
 def outputs_of(job: Job) -> dict[str, Any]:
     """What the steps that are done have returned, by their names."""
-    return {name: done["output"] for name, done in (job.task_context or {}).items() if done}
+    return {name: done["output"] for name, done in job.steps_done.items()}
+
+
+def check_names(pipelines: Mapping[str, Pipeline]) -> None:
+    """Raises ValueError where a pipeline goes by another name than its own, or two take the same events."""
+    takes: dict[str, str] = {}
+    for name, pipeline in pipelines.items():
+        if pipeline.name != name:
+            raise ValueError(f"PIPELINES has a pipeline as {name!r} whose name is {pipeline.name!r}")
+        if isinstance(pipeline, EventPipeline):
+            other = takes.setdefault(pipeline.event_type, name)
+            if other != name:
+                raise ValueError(f"{other} and {name} both take events of type {pipeline.event_type!r}")
 
 
 def _pointer(path: tuple[int | str, ...]) -> str:

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 # What goes away by itself: tried again with growing pauses, at most half an hour in all.
 PATIENCE = lifecycle.PATIENCE | {"autoretry_for": (ServiceUnavailable, StorageUnavailable)}
+REPLACEMENT = "\ufffd"
 BROKER_AWAY = (BrokerUnavailable, *BROKER_ERRORS)  # while a task sent its successors
 
 
@@ -59,7 +60,12 @@ def ask_again(task: JobTask, exc: LLMError, attempts: int) -> LLMError | Retry:
 def fault_of(exc: BaseException) -> Fault:
     """What the client is told of an error: our own in our own words, all others without detail."""
     if isinstance(exc, FanfareError):
-        return Fault(exc.code, exc.detail, exc.retryable)
+        return Fault(exc.code, storable_text(exc.detail), exc.retryable)
     if isinstance(exc, SoftTimeLimitExceeded):
         return Fault("deadline_exceeded", "A step of the job took too long.", retryable=True)
     return Fault("internal", "Something went wrong on our side. Retry may help.", retryable=True)
+
+
+def storable_text(text: str) -> str:
+    """The same, without what Postgres keeps in no text: language models write anything."""
+    return text.replace("\x00", REPLACEMENT).encode("utf-8", "replace").decode()

@@ -3,6 +3,7 @@
 import logging
 import random
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -11,7 +12,14 @@ from sqlalchemy.orm import Session
 
 from backend import resources, views
 from backend.celery_app import BROKER_ERRORS, app
-from backend.errors import DeliveryFailed, NotifyError, StorageUnavailable, TargetGone, TargetRefused
+from backend.errors import (
+    DeliveryFailed,
+    NotifyError,
+    ServiceUnavailable,
+    StorageUnavailable,
+    TargetGone,
+    TargetRefused,
+)
 from backend.jobs import deliveries, endpoints, ids, items, queries
 from backend.jobs.deliveries import Claim, Outcome
 from backend.jobs.models import Job, JobEvent, WebhookDelivery
@@ -27,6 +35,7 @@ log = logging.getLogger(__name__)
 GONE = "The receiver answered 410 Gone."
 DISABLED = "The endpoint is disabled."
 DELETED = "The endpoint was deleted."
+OURS = "Something went wrong on our side."
 NO_URLS = "Nothing was sent: the storage is away, and signs no URLs."
 
 Receiver = tuple[str, tuple[str, ...]]  # its URL, and the secrets that sign what it gets
@@ -76,6 +85,11 @@ def deliver_webhook(delivery_id: str) -> None:
         status_code = parts.notifier.send(_notification(parts, claim, job, receiver))
     except NotifyError as exc:
         _note_failure(parts, claim, exc, Outcome(exc.status_code, exc.detail, _ms_since(begun)))
+    except ServiceUnavailable:
+        raise  # nothing can be written down, either: its lease ends, and then it is sent again
+    except Exception:  # ours to mend; it counts as a try, or it would be made each minute for ever
+        log.exception("webhook %s broke off", ids.webhook_id(claim.event.job_id, claim.event.seq))
+        _note_failure(parts, claim, DeliveryFailed(OURS), Outcome(None, OURS, _ms_since(begun)))
     else:
         with parts.db.session_scope() as session:
             deliveries.delivered(
@@ -93,6 +107,9 @@ def _claim(parts: Resources, delivery_id: UUID) -> tuple[Claim, Job, Receiver] |
         job = queries.get(session, claim.delivery.job_id) if claim else None
         if claim is None or job is None:
             return None
+        if claim.delivery.attempts > deliveries.MOST_ATTEMPTS:  # its workers were lost each time
+            deliveries.abandon(session, claim.attempt_id, Outcome(None, deliveries.INTERRUPTED, 0))
+            return None
         try:
             return claim, job, _receiver(parts, session, claim.delivery, job)
         except TargetRefused as exc:
@@ -104,7 +121,8 @@ def _notification(parts: Resources, claim: Claim, job: Job, receiver: Receiver) 
     """Outside the transaction: the storage may have to be asked for URLs."""
     (url, signing), event = receiver, claim.event
     try:
-        told = views.as_json(views.render(parts, job)) | _details(parts, job, event)
+        told = views.as_json(views.render(parts, job))
+        told |= _details(parts, job, event, told)
     except StorageUnavailable as exc:
         raise DeliveryFailed(NO_URLS) from exc
     return Notification(
@@ -132,12 +150,15 @@ def _receiver(parts: Resources, session: Session, delivery: WebhookDelivery, job
     )
 
 
-def _details(parts: Resources, job: Job, event: JobEvent) -> dict[str, Any]:
-    """A job's event tells the job's state when it happened, not when it is delivered; an item's, which item:
-    of thousands, the job's view has the first.
+def _details(parts: Resources, job: Job, event: JobEvent, told: Mapping[str, Any]) -> dict[str, Any]:
+    """A job's event tells the job's state when it happened, not when it is delivered; an image's, which image
+    and likewise; an item's, which item: of thousands, the job's view has the first.
     """
     if event.type.startswith("job."):
         return event.data
+    if event.type.startswith("image."):
+        shown = {image["index"]: image for image in told["images"]}.get(event.data["index"])
+        return {"image": shown | event.data} if shown else {}
     if not event.type.startswith("item."):
         return {}
     with parts.db.read_scope() as session:
@@ -155,6 +176,7 @@ def _note_failure(parts: Resources, claim: Claim, failure: NotifyError, outcome:
         due = deliveries.postpone(
             session, claim.attempt_id, outcome, now(), parts.settings.webhook_retry_after_s,
             jitter=random.random(),  # noqa: S311
+            asked_s=failure.retry_after_s,
         )  # fmt: skip
     log.warning("webhook %s failed: %s; next try %s", name, failure.detail, due or "never")
 

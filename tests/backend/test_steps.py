@@ -10,8 +10,8 @@ import pytest
 from celery.result import AsyncResult
 from pydantic import BaseModel
 
-from backend import rescue, resources, submit
-from backend.errors import Conflict, LLMUnauthorized, LLMUnavailable, StepFailed
+from backend import rescue, resources, submit, views
+from backend.errors import Conflict, LLMUnauthorized, LLMUnavailable, StepFailed, StorageUnavailable
 from backend.jobs import store
 from backend.jobs.faults import Fault
 from backend.jobs.models import Status
@@ -235,6 +235,70 @@ def test_a_worker_that_is_killed_costs_the_step_that_it_had_in_hand(place: Workp
     assert trial.calls == ["count", "double", "double", "tell"]
 
 
+def test_a_step_that_kills_its_workers_is_left_after_a_few(place: Workplace, trial: Trial) -> None:
+    job_id = accept(place, trial)
+    run_step.apply(kwargs=next_message(place))
+    in_hand = next_message(place)
+    trial.instead["double"] = as_if_killed
+    # When its message is delivered again, and once is lost with its machine
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run_step(**in_hand)
+    assert place.job(job_id).status is Status.IN_PROGRESS
+    place.age(job_id, 31)
+    rescue.rescue(place.parts)
+    in_hand = next_message(place)
+    with pytest.raises(KeyboardInterrupt):
+        run_step(**in_hand)
+    trial.instead.clear()
+    run_step.apply(kwargs=in_hand)
+    # Then its job has failed after the third, and says so
+    job = place.job(job_id)
+    assert (job.status, job.error_code, job.error_retryable) == (Status.FAILED, "worker_lost", True)
+    assert trial.calls == ["count", "double", "double", "double"]
+    assert views.render(place.parts, job).progress.completed == 1
+    # And a retry has as many tries again
+    submit.retry(place.parts, job_id, "local")
+    in_hand = next_message(place)
+    trial.instead["double"] = as_if_killed
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run_step(**in_hand)
+    trial.instead.clear()
+    run_step.apply(kwargs=in_hand)
+    work(place)
+    assert place.job(job_id).status is Status.COMPLETED
+
+
+def test_a_step_that_waits_for_what_is_away_kills_nobody(place: Workplace, trial: Trial) -> None:
+    # Given a step that meets what goes away by itself, more often than workers may die over it
+    job_id = accept(place, trial)
+
+    def away_often() -> None:
+        if trial.calls.count("count") < 6:
+            raise StorageUnavailable
+
+    trial.instead["count"] = away_often
+    work(place)
+    # Then it is done at last
+    assert place.job(job_id).status is Status.COMPLETED
+
+
+def test_a_step_that_waits_for_what_is_away_is_not_lost_meanwhile(place: Workplace, trial: Trial) -> None:
+    job_id = accept(place, trial)
+
+    def away() -> None:
+        raise StorageUnavailable
+
+    trial.instead["count"] = away
+    with pytest.raises(StorageUnavailable):
+        run_step(**next_message(place))  # called like this, Celery does not try it again
+    # Then it stays where it is for longer than its next try can take
+    place.age(job_id, 60)
+    rescue.rescue(place.parts)
+    assert messages(place) == {}
+
+
 def test_what_was_lost_with_its_message_is_sent_again_from_the_step_that_is_next(
     place: Workplace, trial: Trial
 ) -> None:
@@ -402,7 +466,7 @@ def test_what_does_not_go_away_ends_the_job_with_its_code(
 
 def test_whatever_a_model_writes_can_be_stored(place: Workplace, trial: Trial) -> None:
     text = "nul \x00, half \ud800, \u2028 and 🦊"
-    step = Step[Note]("say", lambda parts, context: {"said": [{"text\x00": text}]})
+    step = Step[Note]("say", lambda parts, context: {"\x00said": [{"text\x00": text}]})
     short = EventPipeline("trial", "note.taken", "s", "d", Note, (step,))
     PIPELINES["trial"] = short
     request = EventRequest(type="note.taken", data={"text": "a"})
@@ -410,15 +474,38 @@ def test_whatever_a_model_writes_can_be_stored(place: Workplace, trial: Trial) -
         place.parts, short, request, owner="local", idempotency_key=None, answer=lambda job: {}
     )
     work(place)
-    stored = {"said": [{"text\ufffd": "nul \ufffd, half ?, \u2028 and 🦊"}]}
+    stored = {"\ufffdsaid": [{"text\ufffd": "nul \ufffd, half ?, \u2028 and 🦊"}]}
     assert place.job(done.job_id).output == stored
 
 
+def test_whatever_a_step_says_of_its_failure_is_told(place: Workplace, trial: Trial) -> None:
+    def fail() -> None:
+        raise StepFailed("It was sent by \x00Ann \ud800.")
+
+    trial.instead["count"] = fail
+    job_id = accept(place, trial)
+    work(place)
+    job = place.job(job_id)
+    assert (job.error_code, job.error_message) == ("step_failed", "It was sent by \ufffdAnn ?.")
+
+
+def nested(levels: int) -> dict[str, Any]:
+    return {"a": nested(levels - 1) if levels else 1}
+
+
 @pytest.mark.parametrize(
-    ("made", "code"), [({"a": "x" * 1_100_000}, "step_failed"), ({"a": float("nan")}, "internal")]
+    ("made", "code"),
+    [
+        ({"a": "x" * 1_100_000}, "step_failed"),
+        ({"a": float("nan")}, "internal"),
+        ({"a": {1, 2}}, "internal"),
+        (nested(600), "internal"),
+        ([1, 2], "internal"),
+        (None, "internal"),
+    ],
 )
-def test_what_can_not_be_kept_ends_the_job(
-    place: Workplace, trial: Trial, made: dict[str, Any], code: str
+def test_what_can_not_be_kept_ends_the_job_and_the_log_says_why(
+    place: Workplace, trial: Trial, made: Any, code: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     PIPELINES["trial"] = short = EventPipeline(
         "trial", "note.taken", "s", "d", Note, (Step[Note]("say", lambda parts, context: made),)
@@ -427,6 +514,8 @@ def test_what_can_not_be_kept_ends_the_job(
     work(place)
     job = place.job(job_id)
     assert (short.steps[0].name, job.status, job.error_code) == ("say", Status.FAILED, code)
+    kind = type(made).__name__
+    assert code == "step_failed" or f"the step say has returned a {kind}, and not an object of" in caplog.text
 
 
 def test_without_a_broker_the_next_step_is_sent_later(

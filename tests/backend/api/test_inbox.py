@@ -147,6 +147,18 @@ def test_data_are_checked_by_the_schema_of_their_type(api: httpx.Client, data: o
     assert api.get("/v1/events").json()["results"] == []
 
 
+def test_what_looks_like_a_character_that_can_not_be_kept_is_kept(api: httpx.Client) -> None:
+    # Given texts about JSON: a backslash and five characters, which are no U+0000
+    given = {"message": "our form sends \\u0000, why?", "subject": "\\\\u0000"}
+    answer = post(api, data=given, metadata={"\\u0000": "\\u0000"})
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["data"]["message"] == given["message"]
+    # And the character itself is refused wherever it stands
+    for metadata in ({"a\x00": 1}, {"a": ["\\\x00"]}):
+        (error,) = post(api, metadata=metadata).json()["errors"]
+        assert (error["pointer"], error["detail"]) == ("#/metadata", "must not hold the character U+0000")
+
+
 def test_what_surrounds_them_is_checked_too(api: httpx.Client) -> None:
     assert post(api, count=4).json()["errors"][0]["pointer"] == "#/count"
     assert post(api, webhook={"url": "https://127.0.0.1/x"}).json()["errors"][0]["pointer"] == "#/webhook/url"
@@ -288,12 +300,3 @@ def test_what_a_former_version_of_the_pipeline_did_is_still_shown(api: httpx.Cli
     event = api.get(f"/v1/events/{event_id}").json()
     assert event["task_context"] == {"guess": {"topic": "tea"}}
     assert [step["name"] for step in event["steps"]] == ["classify", "draft_reply", "route", "guess"]
-
-
-def test_names_are_used_once() -> None:
-    assert all(name == pipeline.name for name, pipeline in PIPELINES.items())
-    for pipeline in EVENTS.values():
-        names = [step.name for step in pipeline.steps]
-        assert names
-        assert len(set(names)) == len(names)
-    assert len(EVENTS) == sum(isinstance(pipeline, EventPipeline) for pipeline in PIPELINES.values())

@@ -7,10 +7,11 @@ from uuid import UUID
 import httpx
 import pytest
 
-from backend import rescue
+from backend import rescue, resources
 from backend.jobs import deliveries, events, fairness, ids, queries, store
 from backend.jobs.faults import Fault
 from backend.jobs.models import Job, Status, WebhookDelivery
+from backend.tasks.prompts import map_prompts
 from contract.queues import MAP_PROMPTS
 from tests.backend.api.conftest import Server, StartServer, announce
 from tests.backend.api.test_jobs import make, now, plan, save, submit
@@ -155,6 +156,36 @@ def test_it_can_be_canceled_and_its_time_runs_out(api: httpx.Client, server: Ser
         assert store.fail(session, late, Fault("deadline_exceeded", "m", retryable=True), now())
     assert row(server, late).status is Status.FAILED
     assert row(server, late).held_at is None
+
+
+def test_what_nobody_has_reviewed_in_time_is_still_to_be_reviewed_in_a_retry(
+    api: httpx.Client, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "current", lambda: server.resources)
+    # Given a job that nobody let go on until its deadline
+    job_id = held(api, server)
+    fail(server, job_id)
+    # When it is run again, then it makes no images, but waits anew
+    job = api.post(f"/v1/jobs/{job_id}/retry").json()
+    assert job["waiting_for"]["reason"] == "review"
+    map_prompts(job_id=str(job_id), run=2)
+    assert store.unsent(row(server, job_id)) == []
+    assert row(server, job_id).status is Status.IN_PROGRESS
+    assert go_on(api, job_id, prompts=["mine"]).status_code == 202
+    assert len(store.unsent(row(server, job_id))) == 1
+    # And once images were sent, a retry sends them again
+    with server.resources.db.session_scope() as session:
+        again = store.lock(session, job_id)
+        assert again is not None
+        store.sending(again.images, now())
+    fail(server, job_id)
+    assert (api.post(f"/v1/jobs/{job_id}/retry").json()["waiting_for"] or {}).get("reason") != "review"
+    assert len(store.unsent(row(server, job_id))) == 1
+
+
+def fail(server: Server, job_id: UUID) -> None:
+    with server.resources.db.session_scope() as session:
+        assert store.fail(session, job_id, Fault("deadline_exceeded", "late", retryable=True), now())
 
 
 def test_it_has_all_its_time_after_the_review(api: httpx.Client, server: Server) -> None:

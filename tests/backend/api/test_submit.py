@@ -109,6 +109,25 @@ def test_an_unknown_model_lists_the_known(api: httpx.Client, server: Server) -> 
 
 
 @pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"{", "Expecting property name enclosed in double quotes"),
+        (b'{"message": NaN}', "NaN is not JSON"),
+        (b'{"message": "a", "guidance": 1e999}', "a number is out of range"),
+        (b'{"metadata": ' + b'{"a":' * 40 + b"1" + b"}" * 41, "nested deeper than 32"),
+    ],
+)
+def test_why_a_body_is_no_json_is_told(api: httpx.Client, body: bytes, why: str) -> None:
+    answer = api.post("/v1/thumbnails", content=body, headers={"content-type": "application/json"})
+    assert [error["detail"] for error in answer.json()["errors"]] == [why]
+
+
+def test_how_long_a_text_may_be_is_told_in_characters(api: httpx.Client) -> None:
+    (error,) = api.post("/v1/thumbnails", json={"message": "a" * 16_001}).json()["errors"]
+    assert error["detail"] == "Text should have at most 16000 characters, not 16001"
+
+
+@pytest.mark.parametrize(
     ("body", "content_type", "status", "code"),
     [
         (b"{", "application/json", 400, "malformed_json"),

@@ -162,6 +162,19 @@ def test_anything_else_is_a_failure(listening: Receiver, code: int) -> None:
     assert refused.value.status_code == code
 
 
+@pytest.mark.parametrize(
+    ("said", "asked_s"),
+    [("120", 120), ("0.5", 1), ("soon", None), ("-5", None), ("Fri, 31 Dec 1999 23:59:59 GMT", 0)],
+)
+def test_how_long_it_wants_to_be_left_alone_is_heard(
+    listening: Receiver, said: str, asked_s: int | None
+) -> None:
+    listening.answer = status(429, f"retry-after: {said}")
+    with pytest.raises(DeliveryFailed) as refused:
+        open_notifier().send(notification(f"http://127.0.0.1:{listening.port}/"))
+    assert refused.value.retry_after_s == asked_s
+
+
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 def test_redirects_are_not_followed(listening: Receiver, code: int) -> None:
     listening.answer = status(code, f"Location: http://127.0.0.1:{listening.port}/elsewhere")

@@ -20,11 +20,13 @@ from backend.jobs.deliveries import DeliveryStatus
 from backend.jobs.faults import Fault
 from backend.jobs.items import Source
 from backend.jobs.models import WebhookAttempt, WebhookDelivery
+from backend.notify.base import Notification
+from backend.notify.null import NullNotifier
 from backend.tasks import notify
 from backend.tasks.notify import deliver_webhook
 from contract.queues import NOTIFY_QUEUE
 from tests.backend.conftest import MakeJob, report
-from tests.backend.jobs.test_store import generated
+from tests.backend.jobs.test_store import failure, generated
 from tests.backend.notify.receiver import Answer, Receiver, answering, receiver, status
 from tests.backend.workplace import Workplace
 from tests.storage.supabase_server import Handler, SupabaseServer, Work
@@ -167,6 +169,32 @@ def test_of_thousands_of_items_the_one_is_told(
     assert data["item"]["error"]["code"] == "image_unreadable"
 
 
+def test_an_event_of_an_image_says_which_and_how_it_was_then(
+    place: Workplace, make_job: MakeJob, listening: Receiver
+) -> None:
+    add_endpoint(place, url_of(listening), "image.generated", "image.failed", "image.completed")
+    job_id = make_job(planned=3)
+    # Given images that were made, failed and were kept of a canceled job, before anybody is told of it
+    with place.parts.db.session_scope() as session:
+        report(session, generated(job_id, 1), datetime.now(UTC))
+        report(session, failure(job_id, 2), datetime.now(UTC))
+        job = store.lock(session, job_id)
+        assert job is not None
+        store.cancel(session, job, datetime.now(UTC))
+    deliver(place)
+    # Then each tells of one of them
+    told = {one["type"]: one["data"] for one in (json.loads(one.body) for one in listening.received)}
+    image = {kind: data["image"] for kind, data in told.items()}
+    assert {kind: (one["index"], one["status"]) for kind, one in image.items()} == {
+        "image.generated": (1, "in_progress"),
+        "image.failed": (2, "failed"),
+        "image.completed": (1, "completed"),
+    }
+    assert image["image.failed"]["error"]["code"] == "out_of_memory"
+    assert image["image.generated"]["id"] == told["image.generated"]["images"][1]["id"]
+    assert image["image.generated"]["url"]
+
+
 # -- whom, and signed by what -------------------------------------------------------------------------
 
 
@@ -276,6 +304,21 @@ def test_what_fails_is_logged_and_tried_again(
     assert row.log[1].reason is None
     assert all((one.duration_ms or 0) < TIMEOUT_S * 1000 + 500 for one in row.log)
     assert len({one.headers["webhook-id"] for one in listening.received}) == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "at_least_s", "at_most_s"), [("600", 500, 720), ("999999999", 3500, 4320), ("0", 0, 60)]
+)
+def test_a_receiver_may_ask_for_time(
+    place: Workplace, make_job: MakeJob, listening: Receiver, asked: str, at_least_s: int, at_most_s: int
+) -> None:
+    listening.answer = status(503, f"Retry-After: {asked}")
+    add_endpoint(place, url_of(listening))
+    make_job()
+    (delivery_id,) = deliver(place)
+    due_at = read(place, delivery_id).due_at
+    assert due_at is not None
+    assert at_least_s < (due_at - datetime.now(UTC)).total_seconds() <= at_most_s
 
 
 def test_a_receiver_that_is_down_is_tried_until_the_last_time(place: Workplace, make_job: MakeJob) -> None:
@@ -418,6 +461,49 @@ def test_a_worker_that_dies_between_sending_and_noting_tells_it_twice_not_never(
 
 
 # -- once more ----------------------------------------------------------------------------------------
+
+
+class Broken(NullNotifier):
+    """As if there were a fault of ours in it, or in what is below it."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def send(self, notification: Notification) -> None:
+        raise self.error
+
+
+def test_a_fault_of_ours_counts_as_a_try_and_is_told_in_the_log(
+    place: Workplace, make_job: MakeJob, listening: Receiver
+) -> None:
+    place.parts.notifier = Broken(ZeroDivisionError())
+    add_endpoint(place, url_of(listening))
+    make_job()
+    for _ in range(len(place.parts.settings.webhook_retry_after_s) + 1):
+        make_due(place)
+        (delivery_id,) = deliver(place)
+    row = read(place, delivery_id)
+    assert deliveries.status_of(row) is DeliveryStatus.FAILED
+    assert {one.reason for one in row.log} == {"Something went wrong on our side."}
+
+
+def test_a_delivery_that_kills_its_workers_is_given_up_some_time(
+    place: Workplace, make_job: MakeJob, listening: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries, "MOST_ATTEMPTS", 3)
+    place.parts.notifier = Broken(KeyboardInterrupt())  # nothing of ours catches it
+    add_endpoint(place, url_of(listening))
+    make_job()
+    for _ in range(3):
+        make_due(place)
+        with pytest.raises(KeyboardInterrupt):
+            deliver(place)
+    place.parts.notifier = NullNotifier()
+    make_due(place)
+    (delivery_id,) = deliver(place)
+    row = read(place, delivery_id)
+    assert deliveries.status_of(row) is DeliveryStatus.FAILED
+    assert row.last_error == deliveries.INTERRUPTED
 
 
 def test_what_is_asked_for_is_told_again(place: Workplace, make_job: MakeJob, listening: Receiver) -> None:
