@@ -12,7 +12,7 @@ from backend.products.fields import ProductFields
 from backend.products.table import COLUMNS, NEEDED, Column, column_of, meant
 
 MOST_CHARACTERS = 1024 * 1024  # of one row, with all its lines
-DELIMITERS = (",", ";")
+DELIMITERS = (",", ";", "\t")
 
 Given = TypeVar("Given")
 Kept = TypeVar("Kept")

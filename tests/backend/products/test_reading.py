@@ -49,6 +49,7 @@ LAMP = ProductFields("1", "Lamp", (A, B))
         f'\ufeffserial number,product name,input image URLs\n1,Lamp,"{A}\n{B}"',
         f'serial_number;product_name;input_image_urls\n1;Lamp;"{A}\r\n{B}"\n',
         f"Serial Number;PRODUCT NAME;Input Image URLs\n1;Lamp;{A}|{B}\n",
+        f"Serial Number\tName\tInput Image URLs\n1\tLamp\t{A}; {B}\n",
         f'name,Input-image-URLs,serial number\nLamp,"{A},{B}",1\n',
         f"output image URL;input image URL;name;serial number\nhttps://o.example/;{A} , {B},;Lamp;1\n",
         f'weight,serial number,product name,input image URLs,colour\n3,1,Lamp,"{A}\n{B}",red\n',
