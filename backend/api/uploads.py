@@ -143,6 +143,8 @@ async def _received(request: Request, settings: Settings) -> FormData:
     try:
         return await bounded.form(max_files=MAX_FILES + 1, max_fields=1, max_part_size=MAX_OPTIONS_BYTES)
     except HTTPException as exc:  # the parser's: too many parts, or not what it says it is
+        if "Too many files" in str(exc.detail):  # it counts the options, too
+            raise _refused(f"there are more than {MAX_FILES} files", "files") from exc
         raise _refused(str(exc.detail)) from exc
 
 

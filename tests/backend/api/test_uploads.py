@@ -176,7 +176,7 @@ def test_options_may_come_as_a_blob(api: httpx.Client) -> None:
         (files(("a", b"x")), {"request": '{"scale": NaN}'}, "#/request"),
         (files(("a", b"x")), {"request": f'{{"metadata": {{"a": {"[" * 50 + "]" * 50}}}}}'}, "#/request"),
         (files(*[("a", b"x")] * 101), None, "#/files"),
-        (files(*[("a", b"x")] * 102), None, "#"),
+        (files(*[("a", b"x")] * 102), None, "#/files"),
         ([("request", ("blob", b"\xff")), *files(("a", b"x"))], None, "#/request"),
         ([("request", ("blob", b" " * 65_537)), *files(("a", b"x"))], None, "#/request"),
     ],
