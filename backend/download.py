@@ -2,6 +2,7 @@
 
 import math
 import ssl
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -19,6 +20,8 @@ from backend.notify.target import Target
 USER_AGENT = "Fanfare/1"
 MAX_REDIRECTS = 3  # each of them is checked as the first URL was
 
+_GZIP = {"gzip", "x-gzip"}
+_GZIP_MAGIC = b"\x1f\x8b"
 _REDIRECTS = {301, 302, 303, 307, 308}
 _PASSING = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 
@@ -89,7 +92,21 @@ class Downloader:
             data += chunk
             if len(data) > self._max_bytes:
                 raise self._too_large()
-        return bytes(data)
+        is_packed = _header(response, b"content-encoding").strip().lower() in _GZIP
+        return self._unpacked(data) if is_packed and data.startswith(_GZIP_MAGIC) else bytes(data)
+
+    def _unpacked(self, data: bytearray) -> bytes:
+        """What a server has packed that was asked not to."""
+        unpacking = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        try:
+            unpacked = unpacking.decompress(data, self._max_bytes + 1)
+        except zlib.error as exc:
+            raise ReferenceAway("What was sent is packed, and can't be unpacked.") from exc
+        if len(unpacked) > self._max_bytes:
+            raise self._too_large()
+        if not unpacking.eof:
+            raise ReferenceAway("What was sent is packed, and ends too soon.")
+        return unpacked
 
     def _too_large(self) -> ReferenceRefused:
         return ReferenceRefused(f"It is larger than the {self._max_bytes} bytes that are taken.")

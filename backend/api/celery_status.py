@@ -39,7 +39,7 @@ class TaskResult(views.View):
 
     images: list[views.Image] = Field(description="Those that were made, with their URLs.")
     items: list[views.Item] = Field(description="Of the first 100 files, those that became images.")
-    failed: list[FailedImage] = Field(description="Those that were not, and why.")
+    failed: list[FailedImage] = Field(description="Those that were not, and why; of the first 100 files.")
     output: dict[str, JsonValue] | None = Field(description="Of a job that makes no images.")
 
 

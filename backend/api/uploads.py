@@ -60,7 +60,7 @@ _FORM: dict[str, Any] = {
         OPTIONS: {
             "type": "string",
             "contentMediaType": "application/json",
-            "description": "The same as the JSON body without `files`, as text.",
+            "description": "The same as the JSON body without `files`, as text or as a blob.",
             "examples": ['{"thumbnail_sizes": [200, 64]}'],
         },
     },
@@ -141,8 +141,10 @@ async def _received(request: Request, settings: Settings) -> FormData:
         raise UnsupportedMediaType("A form comes in UTF-8.")
     bounded = BoundedRequest(request, settings.max_upload_request_bytes, "A request with files")
     try:
-        return await bounded.form(max_files=MAX_FILES, max_fields=1, max_part_size=MAX_OPTIONS_BYTES)
+        return await bounded.form(max_files=MAX_FILES + 1, max_fields=1, max_part_size=MAX_OPTIONS_BYTES)
     except HTTPException as exc:  # the parser's: too many parts, or not what it says it is
+        if "Too many files" in str(exc.detail):  # it counts the options, too
+            raise _refused(f"there are more than {MAX_FILES} files", "files") from exc
         raise _refused(str(exc.detail)) from exc
 
 
@@ -151,10 +153,10 @@ def _uploads_of(form: FormData) -> ReceivedUploads:
     options: Any = {}
     files: list[UploadFile] = []
     for name, value in form.multi_items():
-        if isinstance(value, UploadFile):
-            files.append(value)
-        elif name == OPTIONS:
+        if name == OPTIONS:
             options = _options(value)
+        elif isinstance(value, UploadFile):
+            files.append(value)
         else:
             raise _refused(f"{name!r} is no file, and no field that is known", name)
     if not files:
@@ -167,7 +169,11 @@ def _described(file: UploadFile) -> dict[str, Any]:
     return {"filename": _clean(file.filename), "bytes": file.size or 0, "sha256": _digest(file)}
 
 
-def _options(text: str) -> dict[str, Any]:
+def _options(given: str | UploadFile) -> dict[str, Any]:
+    """As text; or as a file, which is what browsers make of a `Blob`."""
+    text = given if isinstance(given, str) else given.file.read(MAX_OPTIONS_BYTES + 1)
+    if len(text) > MAX_OPTIONS_BYTES:
+        raise _refused(f"has more than {MAX_OPTIONS_BYTES} bytes", OPTIONS)
     try:
         options = strict_json(text)
     except json.JSONDecodeError as exc:

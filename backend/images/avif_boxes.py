@@ -8,10 +8,12 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
+from backend.images import colour_codes
 from backend.images.sifted import Sifted, Unsound
 
 MAX_BOXES: Final = 10_000
 MAX_ITEMS: Final = 1000
+MAX_PROPERTIES: Final = 10_000  # of all items together
 MAX_FRAMES_PER_ITEM: Final = 8  # coded ones: layers of one picture
 _SEQUENCE_HEADER, _FRAME_HEADER, _FRAME = 1, 3, 6  # kinds of OBU
 
@@ -45,7 +47,15 @@ def _sift(data: bytes) -> Sifted:
     largest = max(across * down for across, down in coded + claimed)
     total = sum(across * down for across, down in coded)
     # Opacity, a depth map and a thumbnail may stand beside the picture; not more.
-    return Sifted("AVIF", bytes(out), width, height, lossy=True, pixels=max(largest, total // 4))
+    return Sifted(
+        fmt="AVIF",
+        data=bytes(out),
+        width=width,
+        height=height,
+        lossy=True,
+        profile=_profile(data, children),
+        pixels=max(largest, total // 4),
+    )
 
 
 def _without_films(brands: bytes) -> bytes:
@@ -78,6 +88,50 @@ def _claimed_sizes(data: bytes, children: dict[bytes, tuple[int, int]]) -> list[
         if name == b"ispe"
     ]
     return [(width, height) for width, height in sizes]
+
+
+def _profile(data: bytes, children: dict[bytes, tuple[int, int]]) -> bytes | None:
+    """Where the picture's colours are told by codes alone; a whole profile is found by the decoder."""
+    codes = None
+    for start, end in _colours(data, children):
+        kind = data[start : start + 4]
+        if kind in (b"prof", b"rICC"):
+            return None
+        if kind == b"nclx" and end - start >= 8:
+            codes = struct.unpack_from(">HH", data, start + 4)
+    return colour_codes.profile_of(*codes) if codes else None
+
+
+def _colours(data: bytes, children: dict[bytes, tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The properties of the picture itself that tell of its colours: what stands beside it has its own."""
+    within = {name: (start, end) for name, start, end in _boxes(data, *children.get(b"iprp", (0, 0)))}
+    properties = list(_boxes(data, *within.get(b"ipco", (0, 0))))
+    at, _ = children.get(b"pitm", (0, 0))
+    primary = _number(data, at + 4, 4 if data[at] else 2) if at else None
+    for item, place in _associations(data, *within.get(b"ipma", (0, 0))):
+        if item == primary and 0 < place <= len(properties):
+            name, start, end = properties[place - 1]
+            if name == b"colr":
+                yield start, end
+
+
+def _associations(data: bytes, at: int, end: int) -> Iterator[tuple[int, int]]:
+    """Each item with the place of each of its properties, from 1."""
+    if at + 8 > end:
+        return
+    item_bytes, place_bytes = 4 if data[at] else 2, 2 if data[at + 3] & 1 else 1
+    count, at = _number(data, at + 4, 4), at + 8
+    left = MAX_PROPERTIES
+    for _ in range(count):
+        item, many = _number(data, at, item_bytes), _number(data, at + item_bytes, 1)
+        at += item_bytes + 1
+        left -= 1 + many
+        if left < 0 or at > end:
+            raise Unsound("an AVIF in too many pieces")
+        for _ in range(many):
+            place = _number(data, at, place_bytes) & (0x7F if place_bytes == 1 else 0x7FFF)
+            at += place_bytes
+            yield item, place
 
 
 def _coded_pictures(data: bytes, children: dict[bytes, tuple[int, int]]) -> Iterator[tuple[int, int]]:

@@ -58,6 +58,8 @@ def _apply_profile(image: Image.Image, profile: bytes) -> Image.Image:
     try:
         source = ImageCms.ImageCmsProfile(BytesIO(profile))
         mode = _COLOUR_SPACES.get(source.profile.xcolor_space)
+        if mode == "RGB" and image.mode == "L":  # a grey that is one of these colours, and stays grey
+            return _apply_profile(image.convert("RGB"), profile).convert("L")
         if mode != image.mode:
             return image
         converted = ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")

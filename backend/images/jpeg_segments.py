@@ -13,6 +13,13 @@ MAX_SCANS: Final = 64  # a progressive one has about 10; each goes over the whol
 _MARKER: Final = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")
 _START, _END, _SCAN, _ADOBE, _COMMENT = 0xD8, 0xD9, 0xDA, 0xEE, 0xFE
 _FRAMES: Final = (0xC0, 0xC1, 0xC2)  # baseline, extended, progressive: what browsers show
+_OTHERS: Final = {
+    0xC3: "a lossless JPEG, which is not taken",
+    0xC9: "a JPEG in arithmetic coding, which is not taken",
+    0xCA: "a JPEG in arithmetic coding, which is not taken",
+    0xCC: "a JPEG in arithmetic coding, which is not taken",
+    0xF7: "a JPEG-LS, which is not taken",
+}
 _TABLES: Final = (0xC4, 0xDB, 0xDD)  # Huffman, quantization, restart interval
 _APPLICATIONS: Final = range(0xE0, 0xF0)
 _JFIF: Final = b"\xff\xe0\x00\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0"  # without density and thumbnail
@@ -87,7 +94,7 @@ def _take(marker: int, segment: memoryview, found: _Found) -> None:
     elif marker in _APPLICATIONS:
         _take_application(marker, bytes(segment[4:]), found)
     elif marker != _COMMENT:
-        raise Unsound(f"a JPEG with a marker that is not taken: {marker:#x}")
+        raise Unsound(_OTHERS.get(marker, f"a JPEG with a marker that is not taken: {marker:#x}"))
 
 
 def _take_frame(segment: memoryview, found: _Found) -> None:

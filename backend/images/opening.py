@@ -9,7 +9,7 @@ from PIL import Image, ImageFile
 
 from backend.errors import ImageUnreadable
 from backend.images.colour import to_srgb
-from backend.images.sifted import Sifted
+from backend.images.sifted import Sifted, Unsound
 from backend.images.sifting import sift
 from backend.images.thumbnails import fit
 
@@ -82,8 +82,8 @@ def read(
 
     Where `at_least` pixels on the longer side are enough, a JPEG is decoded at a fraction of its size.
     """
+    sifted = _sifted(data, max_pixels, formats)
     try:
-        sifted = _sifted(data, max_pixels, formats)
         with _opened(sifted, max_pixels) as file:
             if at_least is not None:
                 file.draft(None, fit(file.size, at_least))
@@ -94,7 +94,7 @@ def read(
         image = _on_nothing(to_srgb(image, profile, sifted.gamma), sifted.box)
         image = _upright(image, orientation)
     except _BROKEN as exc:
-        raise ImageUnreadable from exc
+        raise ImageUnreadable(f"The file is a damaged {sifted.fmt}, or ends too soon.") from exc
     image.info = {}  # or what it holds would go into everything that is saved from it
     size = sifted.width, sifted.height
     if orientation >= 5:
@@ -104,17 +104,22 @@ def read(
 
 def content_type_of(data: bytes, *, max_pixels: int, formats: tuple[str, ...] = ORIGINALS) -> str:
     """What it is, by its header; its pixels are not looked at. Raises `ImageUnreadable`."""
+    sifted = _sifted(data, max_pixels, formats)
     try:
-        sifted = _sifted(data, max_pixels, formats)
         with _opened(sifted, max_pixels):
             return CONTENT_TYPES[sifted.fmt]
     except _BROKEN as exc:
-        raise ImageUnreadable from exc
+        raise ImageUnreadable(f"The file is a damaged {sifted.fmt}.") from exc
 
 
 def _sifted(data: bytes, max_pixels: int, formats: tuple[str, ...]) -> Sifted:
     """Refuses, before any decoder is asked, what would take too much of this machine."""
-    sifted = sift(data, formats)
+    try:
+        sifted = sift(data, formats)
+    except Unsound as exc:
+        raise ImageUnreadable(f"The file is {exc}.") from exc
+    except _BROKEN as exc:
+        raise ImageUnreadable("The file contradicts itself.") from exc
     _check_size(sifted.width, sifted.height, max_pixels)
     if sifted.pixels > max_pixels:
         raise ImageUnreadable(f"The image has {sifted.pixels} pixels inside; {max_pixels} are taken at most.")
@@ -124,7 +129,11 @@ def _sifted(data: bytes, max_pixels: int, formats: tuple[str, ...]) -> Sifted:
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
-    if width * height > max_pixels or max(width, height) > MAX_SIDE:
+    if max(width, height) > MAX_SIDE:
+        raise ImageUnreadable(
+            f"The image has {width}x{height} pixels; {MAX_SIDE} are taken on a side at most."
+        )
+    if width * height > max_pixels:
         raise ImageUnreadable(f"The image has {width}x{height} pixels; {max_pixels} are taken at most.")
 
 

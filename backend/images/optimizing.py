@@ -9,8 +9,9 @@ Which kind of file it becomes follows from what it was:
   WebP that is too long for its kind becomes JPEG or PNG.
 - What was kept without loss (PNG, GIF, lossless WebP) is looked at. Flat graphics, screenshots, and what has
   at most 256 colours and isn't grey, stay without loss: PNG, with a palette where that does, or WebP where
-  that is smaller. A photograph becomes JPEG, or PNG where that is smaller; one with transparency becomes
-  WebP, whose colours lose detail and whose opacity doesn't, or PNG where that is smaller.
+  that is smaller. A photograph, also one on a plain ground or cut out, becomes JPEG, or PNG where that is
+  smaller; one with transparency becomes WebP, whose colours lose detail and whose opacity doesn't, or PNG
+  where that is smaller.
 
 What the file knew beside its pixels is gone before this: see `opening` and `sifting`.
 """
@@ -37,6 +38,9 @@ STEPS: Final = {  # of quality, for what came with less detail; AVIF's 65 looks 
 MAX_COSTLY_PIXELS: Final = 8_000_000  # for AVIF and lossless WebP, whose writers take some 30 bytes for each
 MAX_WEBP_SIDE: Final = 16_383  # pixels; more can't be said in it
 FLAT_SHARE: Final = 0.5  # of pixels that are as their neighbour: far more than in any photograph
+WORTH_IT: Final = (
+    4  # times fewer bytes, for which flat ones lose detail: drawings come to 2, photographs to 10
+)
 MAX_COLOURS: Final = 256  # of a palette
 _ROWS: Final = 256  # that are looked at together
 
@@ -104,15 +108,17 @@ def _smallest(
         return _write_lossy(image, fmt, length, tables), fmt, fmt == "png"
     colours = _colours(image)
     is_grey = _as_grey(image).mode == "L"  # of which a photograph may have no more than 256 levels
-    is_flat = _is_flat(image) or (colours is not None and not is_grey)
+    is_drawn = colours is not None and not is_grey
+    is_flat = is_drawn or _is_flat(image)
     made = [(_write_png(image, colours, is_flat=is_flat), "png", True)]
-    if not is_flat:
-        fmt = _lossy_kind(image, "image/jpeg" if image.mode == "RGB" else "image/webp")
-        if fmt != "png":
-            made.append((_write_lossy(image, fmt, None, ()), fmt, False))
-    elif image.width * image.height <= MAX_COSTLY_PIXELS and max(image.size) <= MAX_WEBP_SIDE:
+    if is_flat and image.width * image.height <= MAX_COSTLY_PIXELS and max(image.size) <= MAX_WEBP_SIDE:
         made.append((_save(image, "WEBP", lossless=True, method=4, quality=75), "webp", True))
-    return min(made, key=lambda one: len(one[0]))
+    kept = min(made, key=lambda one: len(one[0]))
+    fmt = _lossy_kind(image, "image/jpeg" if image.mode == "RGB" else "image/webp")
+    if is_drawn or fmt == "png":
+        return kept
+    lossy = _write_lossy(image, fmt, None, ())
+    return (lossy, fmt, False) if len(lossy) * (WORTH_IT if is_flat else 1) < len(kept[0]) else kept
 
 
 # -- with loss ------------------------------------------------------------------------------------------

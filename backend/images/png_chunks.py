@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from backend.images import colour_codes
 from backend.images.sifted import MAX_EXIF_BYTES, MAX_PARTS, MAX_PROFILE_BYTES, Sifted, Unsound
 
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
@@ -102,6 +103,26 @@ def _transparency(chunks: _Chunks, kind: int, depth: int) -> bytes:
 
 
 def _profile(chunks: _Chunks) -> bytes | None:
+    """Of those who say how colours are meant, the first one counts, as the specification ranks them."""
+    return _of_codes(chunks) or _embedded(chunks) or _of_points(chunks)
+
+
+def _of_codes(chunks: _Chunks) -> bytes | None:
+    given = chunks.first.get(b"cICP", memoryview(b""))
+    if len(given) != 4 or given[2]:  # a matrix is for other kinds of file
+        return None
+    return colour_codes.profile_of(given[0], given[1])
+
+
+def _of_points(chunks: _Chunks) -> bytes | None:
+    given = chunks.first.get(b"cHRM", memoryview(b""))
+    if len(given) != 32 or b"sRGB" in chunks.first:
+        return None
+    white, red, green, blue = ((x / 100_000, y / 100_000) for x, y in struct.iter_unpack(">II", given))
+    return colour_codes.profile_of_points((red, green, blue, white), _gamma(chunks))
+
+
+def _embedded(chunks: _Chunks) -> bytes | None:
     """Unpacked as far as a profile may be large; one that goes on is none."""
     name, _, packed = bytes(chunks.first.get(b"iCCP", b"")).partition(b"\0")
     if not name or not packed or packed[0] != 0:

@@ -9,7 +9,7 @@ happens under the lock of the job's row.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -186,14 +186,17 @@ def take_interrupted(session: Session, job: Job, now: datetime) -> MediaItem | N
     return None
 
 
-def due(session: Session, job_id: UUID, now: datetime, limit: int) -> list[MediaItem]:
-    """Items that may be begun, in their order."""
+def due(
+    session: Session, job_id: UUID, now: datetime, limit: int, *, passed_over: Collection[str] = ()
+) -> list[MediaItem]:
+    """Items that may be begun, in their order; none whose URL begins as one that is passed over."""
     query = (
         sa.select(MediaItem)
         .where(
             MediaItem.job_id == job_id,
             MediaItem.status == Status.PENDING,
             sa.or_(MediaItem.due_at.is_(None), MediaItem.due_at <= now),
+            *(~MediaItem.source_url.startswith(begin, autoescape=True) for begin in passed_over),
         )
         .order_by(MediaItem.index)
         .limit(limit)

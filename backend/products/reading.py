@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, Final, TypeVar
 
 from backend.errors import InvalidRequest
 from backend.products import fields
@@ -12,7 +12,7 @@ from backend.products.fields import ProductFields
 from backend.products.table import COLUMNS, NEEDED, Column, column_of, meant
 
 MOST_CHARACTERS = 1024 * 1024  # of one row, with all its lines
-DELIMITERS = (",", ";")
+DELIMITERS = (",", ";", "\t")
 
 Given = TypeVar("Given")
 Kept = TypeVar("Kept")
@@ -54,8 +54,9 @@ class _TooLong(Exception):
 
 def read(file: BinaryIO) -> Iterator[Row | BadRow]:
     """The rows below the heading; empty ones are passed over. Raises `NotATable` before the first."""
+    _refuse_others(file)
     heading = _heading(file)
-    records = _records(file, heading.delimiter)
+    records = _from_heading(file, heading.delimiter)
     next(records)
     for line, cells in records:
         if isinstance(cells, str):
@@ -66,6 +67,22 @@ def read(file: BinaryIO) -> Iterator[Row | BadRow]:
 
 # -- the heading --------------------------------------------------------------------------------------
 
+_OTHERS: Final = (
+    (b"PK\x03\x04", "a workbook (XLSX, ODS), or a ZIP archive"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook (XLS)"),
+    (b"\xff\xfe", "in UTF-16 or UTF-32"),
+    (b"\xfe\xff", "in UTF-16 or UTF-32"),
+)
+
+
+def _refuse_others(file: BinaryIO) -> None:
+    """What people take for a table because their spreadsheet has made it."""
+    file.seek(0)
+    begin = file.read(4)
+    for magic, kind in _OTHERS:
+        if begin.startswith(magic):
+            raise NotATable(f"The file is {kind}. Save it as CSV UTF-8.")
+
 
 def _heading(file: BinaryIO) -> _Heading:
     """Read with each delimiter: the one that finds more of our columns is meant."""
@@ -75,9 +92,17 @@ def _heading(file: BinaryIO) -> _Heading:
 
 
 def _first(file: BinaryIO, delimiter: str) -> list[str]:
-    for _, cells in _records(file, delimiter):
+    for _, cells in _from_heading(file, delimiter):
         return [] if isinstance(cells, str) else cells
     return []
+
+
+def _from_heading(file: BinaryIO, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
+    """All records but for the hint that some put before them for Excel: `sep=;`."""
+    for line, cells in _records(file, delimiter):
+        is_hint = line == 1 and isinstance(cells, list) and cells[0].lower().startswith("sep=")
+        if not is_hint:
+            yield line, cells
 
 
 def _columns(heading: list[str]) -> dict[Column, int]:

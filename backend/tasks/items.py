@@ -59,6 +59,7 @@ TURN_S = 20.0  # after which no more items are begun
 SIDE_BY_SIDE = 8  # items: most of the time they wait for somebody's server
 DECODED_AT_ONCE = 2  # of them: each may take max_image_pixels x 4 bytes, more than once
 LOOK_AHEAD = 100  # items that may be begun, while hosts of others have no place free
+LOOKS = 10  # each beyond the hosts that have none: a table often has all of one supplier's, then the next's
 CLAIM = timedelta(seconds=20)  # renewed as long as the worker lives
 BEAT_S = 3.0  # at least so often
 PLACE_MARGIN_S = 30  # beyond the longest download, after which a host's place is free again
@@ -268,14 +269,20 @@ class Turn:
         if self._alone or not room:
             return begun
         busy: set[str] = set()  # asked once each: others wait for this transaction
-        for item in items.due(session, job.id, now(), LOOK_AHEAD):
-            if len(begun) == room:
+        sites: set[str] = set()  # of these
+        for _ in range(LOOKS):
+            found = items.due(session, job.id, now(), LOOK_AHEAD, passed_over=sites)
+            for item in found:
+                if len(begun) == room:
+                    break
+                if _host(item) not in busy and self._enter_host(item):
+                    items.begin(item, now())
+                    begun.append(item)
+                else:
+                    busy.add(_host(item))
+                    sites.add(_site(item))
+            if len(begun) == room or len(found) < LOOK_AHEAD:
                 break
-            if _host(item) not in busy and self._enter_host(item):
-                items.begin(item, now())
-                begun.append(item)
-            else:
-                busy.add(_host(item))
         self._hosts_busy = bool(busy)
         return begun
 
@@ -429,6 +436,11 @@ def _claimed_until() -> datetime:
 def _host(item: MediaItem) -> str:
     """Empty for uploads."""
     return (urlsplit(item.source_url or "").hostname or "").lower()
+
+
+def _site(item: MediaItem) -> str:
+    """How the URLs of others begin that lead to the same host."""
+    return "/".join((item.source_url or "").split("/", 3)[:3]) + "/"
 
 
 def _folder(item: MediaItem) -> str:

@@ -1,5 +1,6 @@
 """Downloads from a server that really listens, on its good days and its bad ones."""
 
+import gzip
 import socket
 import ssl
 import time
@@ -58,6 +59,34 @@ def test_what_is_there_is_fetched_by_a_plain_get(host: Receiver) -> None:
 def test_without_a_length_it_ends_with_the_connection(host: Receiver) -> None:
     host.answer = answering(b"HTTP/1.1 200 OK\r\n\r\n" + BODY)
     assert open_downloader().fetch(url(host)) == BODY
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "X-GZip"])
+def test_what_is_packed_although_nobody_asked_is_unpacked(host: Receiver, encoding: str) -> None:
+    host.answer = answering(sending(gzip.compress(BODY), f"Content-Encoding: {encoding}"))
+
+    assert open_downloader().fetch(url(host)) == BODY
+
+
+def test_what_is_not_packed_although_it_says_so_is_taken_as_it_is(host: Receiver) -> None:
+    host.answer = answering(sending(BODY, "Content-Encoding: gzip"))
+
+    assert open_downloader().fetch(url(host)) == BODY
+
+
+def test_what_unpacks_to_no_end_is_refused(host: Receiver) -> None:
+    host.answer = answering(sending(gzip.compress(bytes(500_000)), "Content-Encoding: gzip"))
+
+    with pytest.raises(ReferenceRefused, match="larger"):
+        open_downloader().fetch(url(host))
+
+
+@pytest.mark.parametrize("packed", [gzip.compress(BODY)[:-20], b"\x1f\x8b" + bytes(50)])
+def test_what_is_packed_and_broken_is_asked_for_again(host: Receiver, packed: bytes) -> None:
+    host.answer = answering(sending(packed, "Content-Encoding: gzip"))
+
+    with pytest.raises(ReferenceAway):
+        open_downloader().fetch(url(host))
 
 
 @pytest.mark.parametrize("declared", [True, False])

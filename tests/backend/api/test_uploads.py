@@ -150,6 +150,16 @@ def test_options_come_as_json_beside_the_files(api: httpx.Client, server: Server
     assert item["srcset"].count("w") >= 2
 
 
+def test_options_may_come_as_a_blob(api: httpx.Client) -> None:
+    """A page appends them so to its `FormData`, and a browser gives a blob the name of a file."""
+    blob = ("request", ("blob", b'{"thumbnail_sizes": [64]}', "application/json"))
+
+    job = api.post("/v1/uploads", files=[blob, *files(*[("a.jpg", b"x")] * 100)]).json()
+
+    assert job["input"]["thumbnail_sizes"] == [64]
+    assert len(job["items"]) == 100
+
+
 @pytest.mark.parametrize(
     ("given", "data", "pointer"),
     [
@@ -165,7 +175,10 @@ def test_options_come_as_json_beside_the_files(api: httpx.Client, server: Server
         (files(("a", b"x")), {"request": '{"scale": 2}'}, "#/scale"),
         (files(("a", b"x")), {"request": '{"scale": NaN}'}, "#/request"),
         (files(("a", b"x")), {"request": f'{{"metadata": {{"a": {"[" * 50 + "]" * 50}}}}}'}, "#/request"),
-        (files(*[("a", b"x")] * 101), None, "#"),
+        (files(*[("a", b"x")] * 101), None, "#/files"),
+        (files(*[("a", b"x")] * 102), None, "#/files"),
+        ([("request", ("blob", b"\xff")), *files(("a", b"x"))], None, "#/request"),
+        ([("request", ("blob", b" " * 65_537)), *files(("a", b"x"))], None, "#/request"),
     ],
 )
 def test_a_form_that_is_none(

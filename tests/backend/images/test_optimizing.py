@@ -47,6 +47,19 @@ def screenshot() -> Image.Image:
     return image
 
 
+def cut_out() -> Image.Image:
+    """A thing that is photographed, with nothing around it: most of it has one colour."""
+    image = Image.new("RGBA", (400, 300))
+    image.paste(photo((200, 200)), (100, 50))
+    return image
+
+
+def on_white() -> Image.Image:
+    image = Image.new("RGB", (400, 300), "white")
+    image.paste(photo((200, 200)), (100, 50))
+    return image
+
+
 def mean_difference(one: Image.Image, other: Image.Image) -> float:
     return max(ImageStat.Stat(ImageChops.difference(one.convert("RGB"), other.convert("RGB"))).mean)
 
@@ -66,6 +79,8 @@ def mean_difference(one: Image.Image, other: Image.Image) -> float:
         (encode(photo(), "AVIF"), "image/avif", False),
         (encode(clear_photo(), "PNG"), "image/webp", False),
         (encode(clear_photo(), "AVIF"), "image/avif", False),
+        (encode(on_white(), "PNG"), "image/jpeg", False),
+        (encode(cut_out(), "PNG"), "image/webp", False),
         (encode(screenshot(), "PNG"), "image/webp", True),
         (encode(screenshot(), "WEBP", lossless=True), "image/webp", True),
         (encode(quarters(3, 3), "PNG"), "image/webp", True),
@@ -73,7 +88,8 @@ def mean_difference(one: Image.Image, other: Image.Image) -> float:
     ],
     ids=[
         "jpeg", "mpo", "photo png", "grey photo png", "photo lossless webp", "webp", "avif",
-        "clear photo png", "clear avif", "screenshot png", "screenshot webp", "tiny", "gif",
+        "clear photo png", "clear avif", "photo on white", "cut out", "screenshot png", "screenshot webp",
+        "tiny", "gif",
     ],
 )  # fmt: skip
 def test_each_becomes_what_suits_it(data: bytes, content_type: str, lossless: bool) -> None:

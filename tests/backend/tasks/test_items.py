@@ -265,6 +265,21 @@ def test_a_busy_host_is_asked_for_a_place_once(
     assert len(asked) == 3
 
 
+def test_hundreds_of_a_busy_host_are_not_in_the_way_of_others(
+    place: Workplace, make_job: MakeJob, host: ScriptedServer
+) -> None:
+    # Given a table that has all of two slow suppliers' first, and then one of another
+    another = host.url.replace("127.0.0.1", "localhost")
+    slow = [f"http://{name}.example/{index}_%.jpg" for name in ("a", "b") for index in range(150)]
+    job_id = job_of(place, make_job, *slow, f"{another}/c")
+    turn = turn_of(place, job_id)
+    assert turn.begin()
+    # When there is room for more than these may be asked for
+    begun = turn.step({}, 8)
+    # Then the other one is begun, too
+    assert [item.index for item in begun] == [0, 1, 150, 151, 300]
+
+
 def test_a_store_of_places_that_is_away_is_no_reason_to_wait(
     place: Workplace, make_job: MakeJob, host: ScriptedServer
 ) -> None:
