@@ -21,6 +21,7 @@ from backend.pipelines.steps import Context, EventPipeline, EventRequest, Step
 from backend.resources import Resources
 from backend.steps import run_step
 from backend.tasks import holding
+from backend.tasks.base import fault_of
 from backend.views import now
 from contract.queues import CPU_QUEUES, DEFAULT_QUEUE, LLM_QUEUE, MEDIA_QUEUE
 from tests.backend.jobs.test_store import log_of
@@ -480,13 +481,14 @@ def test_whatever_a_model_writes_can_be_stored(place: Workplace, trial: Trial) -
 
 def test_whatever_a_step_says_of_its_failure_is_told(place: Workplace, trial: Trial) -> None:
     def fail() -> None:
-        raise StepFailed("It was sent by \x00Ann \ud800.")
+        raise StepFailed("It was sent by \x00Ann.")
 
     trial.instead["count"] = fail
     job_id = accept(place, trial)
     work(place)
     job = place.job(job_id)
-    assert (job.error_code, job.error_message) == ("step_failed", "It was sent by \ufffdAnn ?.")
+    assert (job.error_code, job.error_message) == ("step_failed", "It was sent by \ufffdAnn.")
+    assert fault_of(StepFailed("half \ud800")).message == "half ?"  # which no log of a test run can hold
 
 
 def nested(levels: int) -> dict[str, Any]:
