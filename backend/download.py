@@ -143,7 +143,9 @@ def _judge(response: httpcore.Response, host: str) -> None:
     if status >= 500 or status in _PASSING:
         asked_s = retry_after.seconds_of(_header(response, b"retry-after"))
         raise ReferenceAway(
-            f"{host} answered {status}.", retry_after_s=None if asked_s is None else math.ceil(asked_s)
+            f"{host} answered {status}.",
+            retry_after_s=None if asked_s is None else math.ceil(asked_s),
+            asked_too_often=status == HTTPStatus.TOO_MANY_REQUESTS,
         )
     raise ReferenceUnavailable(f"{host} answered {status}.")
 

@@ -391,9 +391,12 @@ class ReferenceUnavailable(FanfareError):
 class ReferenceAway(ReferenceUnavailable):
     """The image to start from can't be fetched right now."""
 
-    def __init__(self, detail: str | None = None, *, retry_after_s: int | None = None) -> None:
+    def __init__(
+        self, detail: str | None = None, *, retry_after_s: int | None = None, asked_too_often: bool = False
+    ) -> None:
         super().__init__(detail)
         self.retry_after_s = retry_after_s  # as its server has asked
+        self.asked_too_often = asked_too_often  # for whatever it was
 
 
 class ReferenceRefused(FanfareError):

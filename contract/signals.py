@@ -5,6 +5,7 @@ of known models. Key names are part of the contract: Redis ACLs for nodes are wr
 """
 
 import base64
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,10 +23,14 @@ NODES = "fanfare:nodes"  # hash: node -> NodeAnnouncement
 MODELS = "fanfare:models"  # hash: alias -> ModelCard, of every node ever seen
 NODE_GONE_AFTER_S = 15
 FLAG_TTL_S = 2 * 86400
+REFUSALS_TTL_S = 3600
 PREVIEW_TTL_S = 600
 ENDED_TTL_S = 600  # of what is left of a job that has ended
 
 _TAKE_PLACE = """
+if redis.call('EXISTS', KEYS[2]) == 1 then
+    return 0
+end
 local now = tonumber(redis.call('TIME')[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 local is_new = not redis.call('ZSCORE', KEYS[1], ARGV[1])
@@ -68,6 +73,14 @@ def _turn_key(what: str) -> str:
 
 def _places_key(where: str) -> str:
     return f"fanfare:places:{where}"
+
+
+def _rest_key(where: str) -> str:
+    return f"fanfare:rest:{where}"
+
+
+def _refusals_key(where: str) -> str:
+    return f"fanfare:refusals:{where}"
 
 
 def connect(result_url: str) -> "redis.Redis":
@@ -215,16 +228,35 @@ class Signals:
         self._redis.delete(_turn_key(what))
 
     def take_place(self, where: str, who: str, places: int, seconds: int) -> bool:
-        """Takes one of so many places, for so long at most. False: all are taken.
+        """Takes one of so many places, for so long at most. False: all are taken, or it is to be left alone.
 
         Whoever has one already keeps it, for so long from now.
         """
         script = self._redis.register_script(_TAKE_PLACE)
-        return bool(script(keys=[_places_key(where)], args=[who, places, seconds]))
+        return bool(script(keys=[_places_key(where), _rest_key(where)], args=[who, places, seconds]))
 
-    def leave_place(self, where: str, who: str) -> None:
-        """Gives it back."""
-        self._redis.zrem(_places_key(where), who)
+    def leave_place(self, where: str, who: str, *, was_served: bool = False) -> None:
+        """Gives it back. Who was served there ends a row of refusals."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.zrem(_places_key(where), who)
+        if was_served:
+            pipe.delete(_refusals_key(where))
+        pipe.execute()
+
+    def count_refusal(self, where: str) -> int:
+        """How many there were in a row, with this one."""
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.incr(_refusals_key(where))
+        pipe.expire(_refusals_key(where), REFUSALS_TTL_S)
+        return int(pipe.execute()[0])
+
+    def leave_alone(self, where: str, seconds: int) -> None:
+        """Nobody takes a place there for so long."""
+        self._redis.set(_rest_key(where), 1, ex=seconds)
+
+    def rests_for(self, where: str) -> int:
+        """How many seconds it is to be left alone still; 0: not any more."""
+        return max(math.ceil(self._redis.pttl(_rest_key(where)) / 1000), 0)
 
     # -- images ---------------------------------------------------------------------------------------
 

@@ -63,7 +63,9 @@ LOOKS = 10  # each beyond the hosts that have none: a table often has all of one
 CLAIM = timedelta(seconds=20)  # renewed as long as the worker lives
 BEAT_S = 3.0  # at least so often
 PLACE_MARGIN_S = 30  # beyond the longest download, after which a host's place is free again
-HOSTS_BUSY_S = 1
+HOSTS_BUSY_S, HOSTS_REST_S = 1, 10  # after which a job looks again, at most
+LEFT_ALONE_S, LONGEST_ALONE_S = 5, 60  # a host that was asked too often, if it does not say how long; at most
+MOST_REFUSALS = 20  # of a host in a row, for being asked too often: then it means us, however seldom we ask
 SHOWN_EVERY_S = 1.0  # to count all that a job has takes the longer, the more it has
 STORAGE_AWAY_S = 5.0
 DATABASE_AWAY_S = 60.0  # for longer than a restart takes
@@ -189,7 +191,7 @@ class Turn:
         self._in_hand: set[UUID] = set()
         self._hosts: dict[UUID, str] = {}  # where those in hand have a place
         self._alone = True  # there may be some that others had in hand who are gone
-        self._hosts_busy = False  # the last time that items were begun
+        self._busy_for_s: int | None = None  # hosts that had no place the last time that items were begun
 
     def begin(self) -> bool:
         """Claims the job. False: there is nothing to do for it, or somebody else is at it."""
@@ -245,8 +247,8 @@ class Turn:
             if job is None or job.claimed_by != self._name:
                 self.is_over = True
                 raise Ignore
-            if self._hosts_busy:
-                wait_s = HOSTS_BUSY_S
+            if self._busy_for_s is not None:
+                wait_s = self._busy_for_s
             elif due_at := items.next_due(session, job.id):
                 wait_s = max(math.ceil((due_at - now()).total_seconds()), 0)
             job.claimed_by, job.claimed_until = next_turn, _claimed_until() + timedelta(seconds=wait_s)
@@ -283,7 +285,7 @@ class Turn:
                     sites.add(_site(item))
             if len(begun) == room or len(found) < LOOK_AHEAD:
                 break
-        self._hosts_busy = bool(busy)
+        self._busy_for_s = min(map(self._rests_for, busy)) if busy else None
         return begun
 
     def _enter_host(self, item: MediaItem) -> bool:
@@ -300,12 +302,26 @@ class Turn:
         self._hosts[item.id] = host
         return True
 
+    def _rests_for(self, host: str) -> int:
+        """How soon it makes sense to look whether the host has a place, in seconds."""
+        with suppress(redis.RedisError):
+            return min(max(self._parts.signals.rests_for(host), HOSTS_BUSY_S), HOSTS_REST_S)
+        return HOSTS_BUSY_S
+
+    def _leave_alone(self, host: str, asked_s: int | None) -> bool:
+        """Whether it makes sense to ask the host later."""
+        with suppress(redis.RedisError):
+            if self._parts.signals.count_refusal(host) > MOST_REFUSALS:
+                return False
+            self._parts.signals.leave_alone(host, min(asked_s or LEFT_ALONE_S, LONGEST_ALONE_S))
+        return True
+
     def _leave_hosts(self, done: Mapping[UUID, Outcome]) -> None:
-        for item_id in done:
+        for item_id, outcome in done.items():
             host = self._hosts.pop(item_id, None)
             if host:
                 with suppress(redis.RedisError):  # it ends by itself
-                    self._parts.signals.leave_place(host, str(item_id))
+                    self._parts.signals.leave_place(host, str(item_id), was_served=isinstance(outcome, Made))
 
     # -- how they went --------------------------------------------------------------------------------
 
@@ -380,6 +396,8 @@ class Turn:
             return self._make(item)
         except ReferenceAway as exc:
             fault = Fault("source_unavailable", exc.detail, retryable=True)
+            if exc.asked_too_often and not self._leave_alone(_host(item), exc.retry_after_s):
+                return fault
             return Away(fault, _pause(item.attempts, exc.retry_after_s))
         except StorageUnavailable as exc:
             return Away(_fault(exc), timedelta(seconds=STORAGE_AWAY_S * (1 + random.random())), counts=False)  # noqa: S311

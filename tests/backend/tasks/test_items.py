@@ -24,6 +24,7 @@ from tests.backend.conftest import MakeJob
 from tests.backend.images.samples import encode, quarters
 from tests.backend.workplace import Workplace
 from tests.gpu_worker.http_server import Answer, ScriptedServer, Seen
+from tests.gpu_worker.processes import eventually
 
 PICTURE = encode(quarters(64, 48), "JPEG")
 NEAR = {"reference_allow_private": True, "reference_allow_http": True}
@@ -278,6 +279,63 @@ def test_hundreds_of_a_busy_host_are_not_in_the_way_of_others(
     begun = turn.step({}, 8)
     # Then the other one is begun, too
     assert [item.index for item in begun] == [0, 1, 150, 151, 300]
+
+
+def test_a_host_that_was_asked_too_often_is_left_alone_by_all(
+    place: Workplace, make_job: MakeJob, host: ScriptedServer
+) -> None:
+    # Given a host that counts, and says how long it wants to be left alone
+    host.script([lambda _: Answer(429, headers={"Retry-After": "30"}), lambda _: Answer(body=PICTURE)])
+    elsewhere = host.url.replace("127.0.0.1", "localhost")
+    first = job_of(place, make_job, f"{host.url}/a", f"{host.url}/b", f"{elsewhere}/c")
+    second = job_of(place, make_job, f"{host.url}/d")
+    turns = [turn_of(place, job_id) for job_id in (first, second)]
+    assert all(turn.begin() for turn in turns)
+    [refused] = turns[0].step({}, 1)
+    outcome = turns[0].process(refused)
+    # Then nobody asks it for anything else, and others are asked
+    begun = turns[0].step({refused.id: outcome}, 4)
+    assert [item.source_url for item in begun] == [f"{elsewhere}/c"]
+    assert turns[1].step({}, 4) == []
+    assert len(host.seen) == 1
+    # And jobs look again when that makes sense, and not each second
+    assert turns[1].hand_over()[1] == tasks.HOSTS_REST_S
+    # When it has rested, all is made
+    assert 25 < place.parts.signals.rests_for("127.0.0.1") <= 30
+    place.parts.signals.leave_alone("127.0.0.1", 1)
+    eventually(lambda: place.parts.signals.rests_for("127.0.0.1") == 0)
+    change(place, first, due_at=None)
+    turns[0].step({item.id: turns[0].process(item) for item in begun}, 0)
+    work(turns[0])
+    assert place.job(first).status is Status.COMPLETED
+    assert [item.attempts for item in rows(place, first)] == [2, 1, 1]
+
+
+def test_a_host_that_refuses_whatever_it_is_asked_is_not_waited_for(
+    place: Workplace, make_job: MakeJob, host: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a host that says each time that it is asked too often
+    monkeypatch.setattr(tasks, "MOST_REFUSALS", 2)
+    host.script([lambda _: Answer(429)])
+    job_id = job_of(place, make_job, *(f"{host.url}/{index}" for index in range(4)))
+    turn = turn_of(place, job_id)
+    assert turn.begin()
+    first = turn.step({}, 2)
+    begun = turn.step({item.id: turn.process(item) for item in first}, 2)
+    assert begun == []
+    assert place.parts.signals.rests_for("127.0.0.1") == tasks.LEFT_ALONE_S
+    # When it has rested, and still does
+    place.parts.signals.leave_alone("127.0.0.1", 1)
+    eventually(lambda: place.parts.signals.rests_for("127.0.0.1") == 0)
+    work(turn)
+    # Then the others are asked for once, and have failed
+    found = rows(place, job_id)
+    assert [(item.status, item.attempts) for item in found[2:]] == [(Status.FAILED, 1)] * 2
+    assert found[3].error_message == "127.0.0.1 answered 429."
+    # And one image from there ends the row
+    place.parts.signals.take_place("127.0.0.1", "a", 4, 60)
+    place.parts.signals.leave_place("127.0.0.1", "a", was_served=True)
+    assert place.parts.signals.count_refusal("127.0.0.1") == 1
 
 
 def test_a_store_of_places_that_is_away_is_no_reason_to_wait(
