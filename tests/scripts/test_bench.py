@@ -73,7 +73,7 @@ def test_an_interrupted_run_ends_at_once_and_keeps_what_it_has(tmp_path: Path) -
     process.send_signal(signal.SIGINT)
 
     process.communicate(timeout=200)
-    assert process.returncode == 130
+    assert process.returncode in (130, -signal.SIGINT)  # why also that: see test_chaos
     assert len(json.loads((tmp_path / "found.json").read_text("utf-8"))) >= 1
 
 
