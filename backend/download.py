@@ -1,6 +1,5 @@
 """Fetches what a user's URL leads to: from public addresses only, up to a size, within one deadline."""
 
-import math
 import ssl
 import zlib
 from collections.abc import Iterator
@@ -141,10 +140,9 @@ def _judge(response: httpcore.Response, host: str) -> None:
     if status == HTTPStatus.OK:
         return
     if status >= 500 or status in _PASSING:
-        asked_s = retry_after.seconds_of(_header(response, b"retry-after"))
         raise ReferenceAway(
             f"{host} answered {status}.",
-            retry_after_s=None if asked_s is None else math.ceil(asked_s),
+            retry_after_s=retry_after.asked_by(response.headers),
             asked_too_often=status == HTTPStatus.TOO_MANY_REQUESTS,
         )
     raise ReferenceUnavailable(f"{host} answered {status}.")

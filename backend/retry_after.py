@@ -3,6 +3,16 @@
 import email.utils
 import math
 import time
+from collections.abc import Iterable
+
+
+def asked_by(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
+    """How many whole seconds the server wants to be left alone; None: it doesn't say, or not sensibly."""
+    for name, value in headers:
+        if name.lower() == b"retry-after":
+            seconds = seconds_of(value.decode("latin-1"))
+            return None if seconds is None else math.ceil(seconds)
+    return None
 
 
 def seconds_of(value: str) -> float | None:

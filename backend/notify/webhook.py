@@ -1,20 +1,18 @@
 """Delivers notifications as Standard Webhooks: signed, to public addresses, within one deadline."""
 
 import json
-import math
 import ssl
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import httpcore
 from standardwebhooks import Webhook
 
+from backend import retry_after
 from backend.errors import DeliveryFailed, TargetGone
 from backend.notify.addresses import LookupUnavailable, NameNotFound, Resolver, system_resolver
 from backend.notify.base import Notification
 from backend.notify.connection import Deadline
 from backend.notify.gate import Gate
-from backend.retry_after import seconds_of
 
 USER_AGENT = "Fanfare-Webhooks/1"
 _GONE = 410
@@ -59,7 +57,7 @@ class WebhookNotifier:
             url, connection = self._gate.connect(target, addresses, deadline)
             fields = [("Host", target.authority), *headers.items()]
             with connection, connection.stream("POST", url, headers=fields, content=body) as response:
-                status, asked_s = response.status, _asked_s(response.headers)
+                status, asked_s = response.status, retry_after.asked_by(response.headers)
         except NameNotFound as exc:
             raise DeliveryFailed(f"The host {target.host} does not resolve.") from exc
         except LookupUnavailable as exc:
@@ -110,15 +108,6 @@ def _why_unreachable(exc: httpcore.NetworkError) -> str:
     if isinstance(exc, httpcore.ConnectError):
         return "The receiver could not be reached."
     return "The connection to the receiver broke off."
-
-
-def _asked_s(headers: Sequence[tuple[bytes, bytes]]) -> int | None:
-    """How many seconds the receiver wants to be left alone; None: it doesn't say."""
-    for name, value in headers:
-        if name.lower() == b"retry-after":
-            seconds = seconds_of(value.decode("latin-1"))
-            return None if seconds is None else math.ceil(seconds)
-    return None
 
 
 def _judge(status: int, asked_s: int | None) -> None:
