@@ -60,25 +60,11 @@ def _srgb(levels: Floats) -> Floats:
     return light
 
 
-def _pq(levels: Floats) -> Floats:
-    return _toned(levels)
-
-
 def _hlg(levels: Floats) -> Floats:
     scene = np.where(
         levels <= 0.5, levels**2 / 3, (np.exp((levels - 0.55991073) / 0.17883277) + 0.28466892) / 12
     )
     return _toned(_pq_of(_HDR_NITS * scene**1.2))
-
-
-_TRANSFERS: Final[dict[int, Callable[[Floats], Floats]]] = {
-    **dict.fromkeys(_LIKE_SRGB, _srgb),
-    4: lambda levels: levels**2.2,
-    5: lambda levels: levels**2.8,
-    8: lambda levels: levels,
-    16: _pq,
-    18: _hlg,
-}
 
 
 def _toned(pq: Floats) -> Floats:
@@ -92,6 +78,15 @@ def _toned(pq: Floats) -> Floats:
     spline += (t**3 - 2 * t**2 + t) * (1 - knee) + (3 * t**2 - 2 * t**3) * most
     return _nits_of(np.where(level < knee, level, spline) * brightest) / _WHITE_NITS
 
+
+_TRANSFERS: Final[dict[int, Callable[[Floats], Floats]]] = {
+    **dict.fromkeys(_LIKE_SRGB, _srgb),
+    4: lambda levels: levels**2.2,
+    5: lambda levels: levels**2.8,
+    8: lambda levels: levels,
+    16: _toned,
+    18: _hlg,
+}
 
 _M1, _M2 = 2610 / 16384, 2523 / 4096 * 128
 _C1, _C2, _C3 = 3424 / 4096, 2413 / 4096 * 32, 2392 / 4096 * 32

@@ -38,9 +38,7 @@ STEPS: Final = {  # of quality, for what came with less detail; AVIF's 65 looks 
 MAX_COSTLY_PIXELS: Final = 8_000_000  # for AVIF and lossless WebP, whose writers take some 30 bytes for each
 MAX_WEBP_SIDE: Final = 16_383  # pixels; more can't be said in it
 FLAT_SHARE: Final = 0.5  # of pixels that are as their neighbour: far more than in any photograph
-WORTH_IT: Final = (
-    4  # times fewer bytes, for which flat ones lose detail: drawings come to 2, photographs to 10
-)
+WORTH_IT: Final = 4  # times fewer bytes: then flat ones lose detail. Drawings come to 2, photographs to 10
 MAX_COLOURS: Final = 256  # of a palette
 _ROWS: Final = 256  # that are looked at together
 

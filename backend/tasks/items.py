@@ -191,7 +191,7 @@ class Turn:
         self._in_hand: set[UUID] = set()
         self._hosts: dict[UUID, str] = {}  # where those in hand have a place
         self._alone = True  # there may be some that others had in hand who are gone
-        self._busy_for_s: int | None = None  # hosts that had no place the last time that items were begun
+        self._busy: set[str] = set()  # hosts that had no place the last time that items were begun
 
     def begin(self) -> bool:
         """Claims the job. False: there is nothing to do for it, or somebody else is at it."""
@@ -241,15 +241,13 @@ class Turn:
         """Who may go on, in how many seconds (whole ones: on RabbitMQ nothing waits for less), and how urgent
         that is.
         """
-        next_turn, wait_s = uuid4().hex, 0
+        next_turn, wait_s = uuid4().hex, min(map(self._rests_for, self._busy), default=0)
         with self._parts.db.session_scope() as session:
             job = store.lock(session, self.job_id)
             if job is None or job.claimed_by != self._name:
                 self.is_over = True
                 raise Ignore
-            if self._busy_for_s is not None:
-                wait_s = self._busy_for_s
-            elif due_at := items.next_due(session, job.id):
+            if not self._busy and (due_at := items.next_due(session, job.id)):
                 wait_s = max(math.ceil((due_at - now()).total_seconds()), 0)
             job.claimed_by, job.claimed_until = next_turn, _claimed_until() + timedelta(seconds=wait_s)
             job.updated_at = now()
@@ -285,7 +283,7 @@ class Turn:
                     sites.add(_site(item))
             if len(begun) == room or len(found) < LOOK_AHEAD:
                 break
-        self._busy_for_s = min(map(self._rests_for, busy)) if busy else None
+        self._busy = busy
         return begun
 
     def _enter_host(self, item: MediaItem) -> bool:
