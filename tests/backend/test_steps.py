@@ -25,7 +25,7 @@ from backend.tasks.base import fault_of
 from backend.views import now
 from contract.queues import CPU_QUEUES, DEFAULT_QUEUE, LLM_QUEUE, MEDIA_QUEUE
 from tests.backend.jobs.test_store import log_of
-from tests.backend.workplace import Workplace
+from tests.backend.workplace import Workplace, working
 from tests.services import RedisServer
 
 Output = dict[str, Any] | BaseModel
@@ -70,6 +70,15 @@ class Trial:
         self._called("tell")
         return {"text": context.data.text, "words": context.outputs["double"]["words"]}
 
+    def fails_until(self, step: str, call: int, error: type[Exception]) -> None:
+        """It does so each time before the one that is told, from 1."""
+
+        def fail() -> None:
+            if self.calls.count(step) < call:
+                raise error
+
+        self.instead[step] = fail
+
     def _called(self, step: str) -> None:
         self.calls.append(step)
         if step in self.instead:
@@ -87,10 +96,7 @@ def trial(monkeypatch: pytest.MonkeyPatch) -> Trial:
 def place(
     database: object, database_url: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Workplace]:
-    place = Workplace(database_url, redis_url, tmp_path)
-    monkeypatch.setattr(resources, "current", lambda: place.parts)
-    yield place
-    place.close()
+    yield from working(Workplace(database_url, redis_url, tmp_path), monkeypatch)
 
 
 def accept(place: Workplace, trial: Trial, text: str = "a b c") -> UUID:
@@ -274,12 +280,7 @@ def test_a_step_that_kills_its_workers_is_left_after_a_few(place: Workplace, tri
 def test_a_step_that_waits_for_what_is_away_kills_nobody(place: Workplace, trial: Trial) -> None:
     # Given a step that meets what goes away by itself, more often than workers may die over it
     job_id = accept(place, trial)
-
-    def away_often() -> None:
-        if trial.calls.count("count") < 6:
-            raise StorageUnavailable
-
-    trial.instead["count"] = away_often
+    trial.fails_until("count", 6, StorageUnavailable)
     work(place)
     # Then it is done at last
     assert place.job(job_id).status is Status.COMPLETED
@@ -430,12 +431,7 @@ def test_a_job_that_is_canceled_between_its_steps_and_amid_one(place: Workplace,
 
 def test_a_language_model_that_is_away_is_asked_again(place: Workplace, trial: Trial) -> None:
     job_id = accept(place, trial)
-
-    def away_twice() -> None:
-        if trial.calls.count("count") < 3:
-            raise LLMUnavailable
-
-    trial.instead["count"] = away_twice
+    trial.fails_until("count", 3, LLMUnavailable)
     work(place)
     assert place.job(job_id).status is Status.COMPLETED
     assert trial.calls == ["count", "count", "count", "double", "tell"]

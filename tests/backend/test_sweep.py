@@ -7,24 +7,21 @@ from uuid import UUID
 
 import pytest
 
-from backend import rescue, resources, submit
+from backend import rescue, submit
 from backend.jobs.models import Job, Status
 from backend.pipelines import PIPELINES
 from backend.pipelines.prompts import PromptsRequest
 from backend.sweep import sweep
 from backend.views import now
 from contract.queues import LLM_QUEUE
-from tests.backend.workplace import Workplace
+from tests.backend.workplace import Workplace, working
 
 
 @pytest.fixture
 def place(
     database: object, database_url: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Workplace]:
-    place = Workplace(database_url, redis_url, tmp_path)
-    monkeypatch.setattr(resources, "current", lambda: place.parts)
-    yield place
-    place.close()
+    yield from working(Workplace(database_url, redis_url, tmp_path), monkeypatch)
 
 
 def accept(place: Workplace) -> UUID:

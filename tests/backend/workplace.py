@@ -1,13 +1,15 @@
 """What a worker has around it, for tests that do its work themselves: a real database, broker and storage."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import pytest
 import sqlalchemy as sa
 
+from backend import resources
 from backend.jobs import queries, store
 from backend.jobs.models import ImageGeneration, Job
 from backend.nodes import NodeDirectory
@@ -84,3 +86,10 @@ def _shift(row: Job | ImageGeneration, names: Iterable[str], by: timedelta) -> N
         if (at := getattr(row, name)) is not None:
             setattr(row, name, at - by)
     sa.orm.attributes.flag_modified(row, "status")
+
+
+def working(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workplace]:
+    """A place for tests that run tasks in their own process."""
+    monkeypatch.setattr(resources, "current", lambda: place.parts)
+    yield place
+    place.close()

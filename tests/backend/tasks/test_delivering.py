@@ -13,7 +13,7 @@ import pytest
 import sqlalchemy as sa
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from backend import resources, webhooks
+from backend import webhooks
 from backend.errors import Conflict
 from backend.jobs import deliveries, items, store
 from backend.jobs.deliveries import DeliveryStatus
@@ -28,7 +28,7 @@ from contract.queues import NOTIFY_QUEUE
 from tests.backend.conftest import MakeJob, report
 from tests.backend.jobs.test_store import failure, generated
 from tests.backend.notify.receiver import Answer, Receiver, answering, receiver, status
-from tests.backend.workplace import Workplace
+from tests.backend.workplace import Workplace, working
 from tests.storage.supabase_server import Handler, SupabaseServer, Work
 
 OWNER = "local"
@@ -43,9 +43,7 @@ def place(
         database_url, redis_url, tmp_path, webhook_allow_private=True, webhook_allow_http=True,
         webhook_timeout_s=TIMEOUT_S,
     )  # fmt: skip
-    monkeypatch.setattr(resources, "current", lambda: place.parts)
-    yield place
-    place.close()
+    yield from working(place, monkeypatch)
 
 
 @pytest.fixture

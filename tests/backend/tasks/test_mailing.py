@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 import sqlalchemy as sa
 
-from backend import resources, webhooks
+from backend import webhooks
 from backend.errors import InvalidRequest
 from backend.jobs import deliveries, endpoints
 from backend.jobs.deliveries import DeliveryStatus
@@ -17,7 +17,7 @@ from backend.settings import Settings
 from tests.backend.conftest import MakeJob
 from tests.backend.notify.mail_server import Mailbox, mail_server
 from tests.backend.tasks.test_delivering import OWNER, add_endpoint, deliver, make_due, read
-from tests.backend.workplace import Workplace
+from tests.backend.workplace import Workplace, working
 
 ANN, BOB = "mailto:ann@example.org", "mailto:bob@example.org"
 
@@ -36,9 +36,7 @@ def place(
         database_url, redis_url, tmp_path, smtp_host="127.0.0.1", smtp_port=mailbox.port,
         smtp_security="none", smtp_from="Fanfare <fanfare@example.com>", email_recipients=["example.org"],
     )  # fmt: skip
-    monkeypatch.setattr(resources, "current", lambda: place.parts)
-    yield place
-    place.close()
+    yield from working(place, monkeypatch)
 
 
 def log_of(place: Workplace, delivery_id: UUID) -> list[tuple[int | None, str | None]]:

@@ -8,7 +8,6 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from backend import resources
 from backend.errors import BrokerUnavailable
 from backend.jobs import ids, store
 from backend.jobs.models import Status
@@ -18,7 +17,7 @@ from contract.messages import FailureCode, ImageFailure, ImageStarted, Message
 from contract.queues import MEDIA_QUEUE, gpu_queue
 from tests.backend.conftest import MakeJob
 from tests.backend.jobs.test_store import failure, generated, log_of
-from tests.backend.workplace import NODE, Workplace
+from tests.backend.workplace import NODE, Workplace, working
 
 SKETCH = gpu_queue("sketch")
 
@@ -36,12 +35,6 @@ def place_with_limit(
 ) -> Iterator[Workplace]:
     place = Workplace(database_url, redis_url, tmp_path, max_running_images_per_owner=3)
     yield from working(place, monkeypatch)
-
-
-def working(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workplace]:
-    monkeypatch.setattr(resources, "current", lambda: place.parts)
-    yield place
-    place.close()
 
 
 def sent(place: Workplace, make_job: MakeJob, count: int, **values: Any) -> UUID:

@@ -87,16 +87,17 @@ def job(facts: Facts) -> Seen:
 
 
 def fail(facts: Facts, code: str, *, retryable: bool = True) -> None:
-    """The second image has failed, and everybody says so."""
+    """The second image has failed, or the second file, and everybody says so."""
     one = job(facts)
-    for image in (one.images[1], one.job["images"][1]):
+    kind = "item" if one.placed.order.uploads else "image"
+    for image in (one.images[1], one.job[f"{kind}s"][1]):
         image["status"] = "failed"
     one.images[1] |= {"error_code": code, "error_retryable": retryable}
     one.row["status"] = one.job["status"] = "partially_completed"
     one.job["progress"]["completed"] = 1
     error = {"code": code, "message": "", "retryable": retryable}
-    one.events[7] |= {"type": "image.failed", "data": {"index": 1, "status": "failed", "error": error}}
-    one.events[8] |= {"type": "job.partially_completed", "data": {"status": "partially_completed"}}
+    one.events[-2] |= {"type": f"{kind}.failed", "data": {"index": 1, "status": "failed", "error": error}}
+    one.events[-1] |= {"type": "job.partially_completed", "data": {"status": "partially_completed"}}
     one.deliveries = _deliveries(one.placed.task_id, one.events)
 
 
@@ -270,34 +271,20 @@ def files(*, broken: int | None = None) -> Facts:
     return facts
 
 
-def fail_file(facts: Facts, code: str, *, retryable: bool = False) -> None:
-    """The second file has failed, and everybody says so."""
-    one = job(facts)
-    for image in (one.images[1], one.job["items"][1]):
-        image["status"] = "failed"
-    one.images[1]["error_code"] = code
-    one.row["status"] = one.job["status"] = "partially_completed"
-    one.job["progress"]["completed"] = 1
-    error = {"code": code, "message": "", "retryable": retryable}
-    one.events[4] |= {"type": "item.failed", "data": {"index": 1, "status": "failed", "error": error}}
-    one.events[5] |= {"type": "job.partially_completed", "data": {"status": "partially_completed"}}
-    one.deliveries = _deliveries(one.placed.task_id, one.events)
-
-
 def test_good_files_are_good() -> None:
     assert found(files()) == {}
 
 
 def test_a_file_that_is_no_image_may_fail_and_no_other() -> None:
     facts = files(broken=1)
-    fail_file(facts, "image_unreadable")
+    fail(facts, "image_unreadable", retryable=False)
     assert found(facts) == {}
     for other, code, retryable in (
         (files(broken=0), "image_unreadable", False),
         (files(broken=1), "worker_lost", True),
         (files(broken=1), "image_unreadable", True),
     ):
-        fail_file(other, code, retryable=retryable)
+        fail(other, code, retryable=retryable)
         assert UNPROVOKED in found(other)
 
 
